@@ -8,8 +8,12 @@
  *
  * A lease is one session's use of one backend. EXECUTE is an ask that travels session -> pool -> backend; the
  * backend settles it with LEASED. From then on the session speaks to the backend itself, and the backend ends the
- * lease, in the ROWS that carries the last ReadyForQuery, when nothing is outstanding, no transaction is open and
- * the session hasn't pinned it.
+ * lease, in the ROWS that carries the last ReadyForQuery, when nothing is outstanding, no transaction is open, the
+ * last bytes weren't EXECUTE_OPEN and the session hasn't pinned it.
+ *
+ * The race at the end of a lease: a session may send a REQUEST while the ROWS that ends its lease is on its way. The
+ * backend sends such a REQUEST back as it is. ROWS.taken says how many REQUESTs of the lease had been taken, so that the
+ * session knows how many come back; it executes their bytes anew, in order, before anything newer.
  */
 #ifndef ACTORS_TABLET_MESSAGES_H
 #define ACTORS_TABLET_MESSAGES_H
@@ -22,6 +26,7 @@ enum execute_flags {
 	EXECUTE_PIN = 1,	/* keep the lease past ReadyForQuery, until RELEASE */
 	EXECUTE_COPY = 2,	/* the bytes may start a COPY: answers can't be counted ahead */
 	EXECUTE_COMMIT = 4,	/* the bytes may commit: no cancel may reach the backend meanwhile */
+	EXECUTE_OPEN = 8,	/* the bytes end inside a batch or a message: the lease can't end before the rest came */
 };
 
 enum rows_flags {
@@ -68,6 +73,7 @@ enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
 	F(S, u32, ready, 0)                                                                                  \
 	F(S, u8, tx, 0)                                                                                      \
 	F(S, u8, flags, 0)                                                                                   \
+	F(S, u32, taken, 0)	/* with ROWS_LEASE_END */                                                   \
 	F(S, bin, bytes, BYTES_MAX)
 /* The backend died under the lease. error: ErrorResponse body; sent: whether anything had reached Postgres. */
 #define LEASE_LOST_FIELDS(F, S)                                                                              \
@@ -83,13 +89,14 @@ enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
 #define RELEASE_FIELDS(F, S)                                                                                 \
 	F(S, u64, lease, 0)                                                                                  \
 	F(S, u8, how, 0)
+/* member: the pool's name for the backend. */
 #define BACKEND_READY_FIELDS(F, S)                                                                           \
-	F(S, u64, group, 0)                                                                                  \
+	F(S, u64, member, 0)                                                                                 \
 	F(S, bin, parameters, PARAMS_MAX)
 #define BACKEND_FAILED_FIELDS(F, S)                                                                          \
-	F(S, u64, group, 0)                                                                                  \
+	F(S, u64, member, 0)                                                                                 \
 	F(S, bin, error, 65536)
-#define BACKEND_IDLE_FIELDS(F, S) F(S, u64, group, 0)
+#define BACKEND_IDLE_FIELDS(F, S) F(S, u64, member, 0)
 /* A session that ended forgets its waiting requests and leases. */
 #define POOL_FORGET_FIELDS(F, S) F(S, pid, session, 0)
 #define POOL_SHOW_FIELDS(F, S)

@@ -11,6 +11,6 @@
 #include <time.h>
 
 #pragma GCC poison strcpy strcat sprintf vsprintf gets strtok strncpy strncat
-#pragma GCC poison rand srand srandom tmpnam mktemp
+#pragma GCC poison tmpnam mktemp
 
 #endif

@@ -661,6 +661,11 @@ struct pid actor_pid(const struct actor *self)
 	return self->pid;
 }
 
+struct pid actor_parent(const struct actor *self)
+{
+	return self->parent;
+}
+
 uint8_t actor_current(const struct actor *self)
 {
 	return self->state;

@@ -54,6 +54,7 @@ struct behaviour {
 /* The actor's own struct. */
 static inline void *actor_state(const struct actor *self);
 struct pid actor_pid(const struct actor *self);
+struct pid actor_parent(const struct actor *self);	/* PID_NONE: an orphan */
 uint8_t actor_current(const struct actor *self);	/* its state */
 /* Changes state; deferred messages are looked at again. */
 void actor_become(struct actor *self, uint8_t state);

@@ -45,6 +45,11 @@ void worker_msg_moved(struct worker *w, struct msg *m);
 void worker_deliver(struct worker *w, struct msg *m);
 /* A message that a driver couldn't forward: dead letter; a request among them is settled with `why`. Takes m. */
 void worker_undeliverable(struct worker *w, struct msg *m, enum status why);
+/*
+ * The link to that life of a node ended (called by the driver on every worker): whoever monitors or is linked to an
+ * actor there hears E_NODE_DOWN, and its watchers here are forgotten. Asks under way keep their deadline.
+ */
+void worker_node_down(struct worker *w, uint64_t node);
 struct pid worker_whereis(const struct worker *w, const char *name);
 bool worker_alive(const struct worker *w, struct pid who);
 struct driver *worker_driver(const struct worker *w);
