@@ -334,11 +334,10 @@ static void give(struct actor *self, struct member *b, struct msg *m)
 	actor_forward(self, b->backend, m);
 }
 
-static struct member *idle_member(struct pool *p, struct group *g, struct pid prefer)
+static struct member *idle_member(struct group *g, struct pid prefer)
 {
 	struct list *first = list_first(&g->idle);
 
-	(void)p;
 	if (!pid_is_none(prefer) && first)
 		list_each (it, &g->idle) {
 			struct member *b = LIST_ITEM(it, struct member, in_group);
@@ -362,7 +361,7 @@ static enum status on_execute(struct actor *self, struct msg *m)
 		actor_reply_status(self, m, E_NOT_FOUND, "the pool doesn't know that group any more");
 		return OK;
 	}
-	b = list_empty(&g->waiting) ? idle_member(p, g, x->prefer) : NULL;
+	b = list_empty(&g->waiting) ? idle_member(g, x->prefer) : NULL;
 	if (b) {
 		give(self, b, m);
 		return OK;
@@ -493,16 +492,32 @@ static enum status on_ready(struct actor *self, struct msg *m)
 	return OK;
 }
 
+/* A group whose requests wait while it has no backend at all, because others fill the total. */
+static struct group *starving_group(struct pool *p)
+{
+	if (p->n_members < p->config->total_size || !p->n_waiting)
+		return NULL;
+	for (struct group *g = p->groups; g; g = g->hh.next)
+		if (g->n_members == 0 && (g->n_waiting || !list_empty(&g->opening)))
+			return g;
+	return NULL;
+}
+
 static enum status on_idle(struct actor *self, struct msg *m)
 {
 	struct pool *p = actor_state(self);
 	struct member *b = member_find(p, backend_idle_of(m)->member);
+	struct group *starving = starving_group(p);
 
 	if (!b)
 		return OK;
 	member_move(self, b, MEMBER_IDLE);
-	if (b->group->n_waiting)
+	if (starving && starving != b->group) {
+		close_backend(self, b);
+		grow(self, starving);
+	} else if (b->group->n_waiting) {
 		serve_waiting(self, b->group);
+	}
 	return OK;
 }
 
@@ -608,25 +623,18 @@ static void ask_where(struct actor *self)
 	struct pid tablet = actor_whereis(self, "tablet");
 	struct msg *m;
 
-	actor_timer(self, TIMER_WHERE, WHERE_MS);
-	if (pid_is_none(tablet))
+	if (pid_is_none(tablet)) {
+		actor_timer(self, TIMER_WHERE, WHERE_MS);
 		return;
+	}
 	tablet_where_new(self, &m);
 	actor_ask(self, tablet, &m, WHERE_DEADLINE_MS);
-	actor_timer_cancel(self, TIMER_WHERE);
 }
 
 static enum status on_where_failed(struct actor *self, struct msg *m)
 {
 	(void)m;
 	actor_timer(self, TIMER_WHERE, WHERE_MS);
-	return OK;
-}
-
-static enum status on_where_timer(struct actor *self)
-{
-	if (actor_current(self) == SEEKING)
-		ask_where(self);
 	return OK;
 }
 
@@ -654,7 +662,9 @@ static enum status on_timer(struct actor *self, struct msg *m)
 {
 	switch (timer_of(m)->key) {
 	case TIMER_WHERE:
-		return on_where_timer(self);
+		if (actor_current(self) == SEEKING)
+			ask_where(self);
+		return OK;
 	case TIMER_RETRY:
 		return on_retry(self, m);
 	case TIMER_IDLE:
