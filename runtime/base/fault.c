@@ -6,7 +6,7 @@
 bool (*fault_hook)(enum fault_point point);
 
 #define FAULT_NAME(name) #name,
-static const char *const names[] = { FAULT_LIST(FAULT_NAME) };
+static const char *const names[] = {FAULT_LIST(FAULT_NAME)};
 #undef FAULT_NAME
 
 const char *fault_name(enum fault_point point)

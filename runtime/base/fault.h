@@ -14,21 +14,21 @@
 #include <stddef.h>
 
 #define FAULT_LIST(F)                                                                                        \
-	F(F_LINK_BREAKS)		/* a node link loses its session and all in flight */                \
-	F(F_LINK_CLOGS)			/* a node link stands still for a while */                           \
+	F(F_LINK_BREAKS) /* a node link loses its session and all in flight */                               \
+	F(F_LINK_CLOGS) /* a node link stands still for a while */                                           \
 	F(F_IO_CONNECT_REFUSED)                                                                              \
-	F(F_IO_CONNECT_HANGS)		/* until its timeout */                                              \
-	F(F_IO_RESET)			/* a connection is reset instead of carrying bytes */                \
+	F(F_IO_CONNECT_HANGS) /* until its timeout */                                                        \
+	F(F_IO_RESET) /* a connection is reset instead of carrying bytes */                                  \
 	F(F_IO_LISTEN_FAILS)                                                                                 \
 	F(F_TLS_FAILS)                                                                                       \
 	F(F_PROC_START_FAILS)                                                                                \
-	F(F_PROC_DIES_EARLY)		/* killed by a signal soon after its start */                        \
-	F(F_WORK_SLOW)			/* takes a hundred times as long */                                  \
-	F(F_WORK_FAILS)			/* E_IO without having run */                                        \
+	F(F_PROC_DIES_EARLY) /* killed by a signal soon after its start */                                   \
+	F(F_WORK_SLOW) /* takes a hundred times as long */                                                   \
+	F(F_WORK_FAILS) /* E_IO without having run */                                                        \
 	F(F_STORE_COMMIT_SLOW)                                                                               \
 	F(F_STORE_COMMIT_FAILS)                                                                              \
 	F(F_STORE_DISK_FULL)                                                                                 \
-	F(F_TOPO_CAS_LOST)		/* somebody else was first */                                        \
+	F(F_TOPO_CAS_LOST) /* somebody else was first */                                                     \
 	F(F_TOPO_WATCH_LAGS)
 
 #define FAULT_ENUM(name) name,

@@ -11,14 +11,18 @@
 
 #include "runtime/base/buf.h"
 
-enum { HIST_SUB_BITS = 5, HIST_TOP_BITS = 40, HIST_BUCKETS = (HIST_TOP_BITS - HIST_SUB_BITS + 1) << HIST_SUB_BITS };
-
-struct hist {
-	uint64_t count, sum, min, max;		/* min and max are meaningless while count is 0 */
-	uint32_t buckets[HIST_BUCKETS];		/* saturating */
+enum {
+	HIST_SUB_BITS = 5,
+	HIST_TOP_BITS = 40,
+	HIST_BUCKETS = (HIST_TOP_BITS - HIST_SUB_BITS + 1) << HIST_SUB_BITS
 };
 
-void hist_reset(struct hist *h);		/* an all-zero struct is an empty histogram too */
+struct hist {
+	uint64_t count, sum, min, max; /* min and max are meaningless while count is 0 */
+	uint32_t buckets[HIST_BUCKETS]; /* saturating */
+};
+
+void hist_reset(struct hist *h); /* an all-zero struct is an empty histogram too */
 void hist_record(struct hist *h, uint64_t v);
 void hist_merge(struct hist *into, const struct hist *from);
 /* The value below or at which `per_10000` of ten thousand lie: 5000 the median, 9990 p99.9. 0 when empty. */

@@ -28,7 +28,7 @@ uint32_t metric_declare(const char *name, const char *help, enum metric_kind kin
 {
 	for (uint32_t i = 0; i < n_infos; i++)
 		if (strcmp(infos[i].name, name) == 0) {
-			check(infos[i].kind == kind);		/* a family has one type */
+			check(infos[i].kind == kind); /* a family has one type */
 			if (label_equal(infos[i].label, label))
 				return i;
 		}
@@ -36,7 +36,7 @@ uint32_t metric_declare(const char *name, const char *help, enum metric_kind kin
 	check(kind != METRIC_HISTOGRAM || n_histograms < HISTOGRAMS_MAX);
 	check(!label || strlen(label) <= LABEL_MAX);
 	n_histograms += kind == METRIC_HISTOGRAM;
-	infos[n_infos] = (struct metric_info){ .name = name, .help = help, .kind = kind, .label = label };
+	infos[n_infos] = (struct metric_info){.name = name, .help = help, .kind = kind, .label = label};
 	return n_infos++;
 }
 
@@ -151,9 +151,9 @@ enum status metric_decode(const uint8_t *p, size_t n, struct metric_values *into
 
 /* ---- Prometheus -------------------------------------------------------------------------------------------- */
 
-static const uint64_t le_us[] = { 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,
-	2500000, 5000000, 10000000, 30000000, 60000000 };
-static const char *const kind_names[] = { "counter", "gauge", "histogram" };
+static const uint64_t le_us[] = {100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
+	1000000, 2500000, 5000000, 10000000, 30000000, 60000000};
+static const char *const kind_names[] = {"counter", "gauge", "histogram"};
 
 /* Families named ..._seconds are shown in seconds, all others as they are recorded: in microseconds. */
 static bool in_seconds(const char *name)
@@ -197,10 +197,12 @@ static void render_hist(const struct metric_info *info, const struct hist *h, st
 		(unsigned long long)h->count);
 	writer_printf(out, "%s_sum%s%s%s ", info->name, open, label, close);
 	render_us(h->sum, seconds, out);
-	writer_printf(out, "\n%s_count%s%s%s %llu\n", info->name, open, label, close, (unsigned long long)h->count);
+	writer_printf(
+		out, "\n%s_count%s%s%s %llu\n", info->name, open, label, close, (unsigned long long)h->count);
 }
 
-static void render_one(const struct metric_info *info, const struct metric_values *v, uint32_t id, struct writer *out)
+static void render_one(
+	const struct metric_info *info, const struct metric_values *v, uint32_t id, struct writer *out)
 {
 	if (info->kind == METRIC_HISTOGRAM)
 		render_hist(info, v->hists[id], out);
@@ -224,8 +226,8 @@ void metric_render(const struct metric_values *v, struct writer *out)
 	for (uint32_t i = 0; i < n_infos; i++) {
 		if (!first_of_family(i))
 			continue;
-		writer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", infos[i].name, infos[i].help, infos[i].name,
-			kind_names[infos[i].kind]);
+		writer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", infos[i].name, infos[i].help,
+			infos[i].name, kind_names[infos[i].kind]);
 		for (uint32_t k = i; k < n_infos; k++)
 			if (strcmp(infos[k].name, infos[i].name) == 0)
 				render_one(&infos[k], v, k, out);

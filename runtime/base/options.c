@@ -17,7 +17,7 @@ enum { NAME_MAX_BYTES = 64, HELP_COLUMN = 26, NEAREST_MAX = 3 };
 
 /* ---- values ------------------------------------------------------------------------------------------------ */
 
-enum status duration_parse(const char *text, int64_t *ms)
+enum status options_duration(const char *text, int64_t *ms)
 {
 	static const struct {
 		const char *unit;
@@ -40,7 +40,7 @@ enum status duration_parse(const char *text, int64_t *ms)
 	return E_INVALID;
 }
 
-enum status address_parse(const char *text, char *host, size_t host_cap, uint16_t *port)
+enum status options_address(const char *text, char *host, size_t host_cap, uint16_t *port)
 {
 	const char *colon = strrchr(text, ':');
 	size_t n;
@@ -179,7 +179,7 @@ static bool set_value(const struct option *o, const char *value, void *config)
 	case OPTION_PATH:
 		return set_path(value, at);
 	case OPTION_ADDRESS:
-		return !address_parse(value, NULL, 0, &port) && in_range(o, port) &&
+		return !options_address(value, NULL, 0, &port) && in_range(o, port) &&
 		       str_copy(at, OPTION_TEXT_MAX, value);
 	case OPTION_BOOL:
 		return parse_bool(value, at);
@@ -188,7 +188,7 @@ static bool set_value(const struct option *o, const char *value, void *config)
 			return false;
 		break;
 	case OPTION_DURATION:
-		if (duration_parse(value, &v) || !in_range(o, v))
+		if (options_duration(value, &v) || !in_range(o, v))
 			return false;
 		break;
 	case OPTION_CHOICE:

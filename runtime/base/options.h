@@ -67,8 +67,8 @@ void options_help(const struct option_set *set, struct writer *out);
 const char *options_nearest(const char *typed, const char *const *words);
 
 /* Reads 250ms, 10s, 5min, 1h into milliseconds. */
-enum status duration_parse(const char *text, int64_t *ms) MUST_CHECK;
+enum status options_duration(const char *text, int64_t *ms) MUST_CHECK;
 /* Splits HOST:PORT or [HOST]:PORT; host may be NULL. E_INVALID unless the port is from 1 to 65535. */
-enum status address_parse(const char *text, char *host, size_t host_cap, uint16_t *port) MUST_CHECK;
+enum status options_address(const char *text, char *host, size_t host_cap, uint16_t *port) MUST_CHECK;
 
 #endif

@@ -17,7 +17,7 @@ static uint64_t rotl(uint64_t x, int k)
 
 struct rand_stream rand_init(uint64_t seed)
 {
-	struct rand_stream r = { .seed = seed };
+	struct rand_stream r = {.seed = seed};
 	uint64_t x = seed;
 
 	for (int i = 0; i < 4; i++)
@@ -83,7 +83,7 @@ uint64_t rand_exponential(struct rand_stream *r, uint64_t mean)
 	if (whole > 22)
 		whole = 22;
 	fraction = 0xffff - (u << whole << 1 >> 48);
-	steps = (whole << 16 | fraction) * 45426 >> 16;		/* 45426 / 65536 is ln 2 */
+	steps = (whole << 16 | fraction) * 45426 >> 16; /* 45426 / 65536 is ln 2 */
 	return (uint64_t)((unsigned __int128)steps * mean >> 16);
 }
 
