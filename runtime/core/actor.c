@@ -296,8 +296,10 @@ void actor_terminate(struct actor *a, enum status why)
 	end_children(a);
 	end_edges(a, why, reason);
 	end_holdings(a);
-	if (a->name)
+	if (a->name) {
 		names_remove(w, a->name, a->pid, !w->closing);
+		free((void *)(uintptr_t)a->name);
+	}
 	if (a->bits & ACTOR_GROUPED)
 		groups_forget(w, a->pid);
 	end_parent(a, why, reason);

@@ -45,6 +45,16 @@ static void tell_name(struct worker *w, const char *name, struct pid pid, enum s
 	tell_others(w, m);
 }
 
+static void end_loser(struct worker *w, struct pid loser)
+{
+	struct msg *m = worker_msg_new(w, EXIT);
+
+	exit_signal_of(m)->status = E_EXISTS;
+	m->from = pid_make(w->node, w->index, 0, 1);
+	m->to = loser;
+	worker_route(w, m);
+}
+
 enum status names_add(struct worker *w, const char *name, struct pid pid, bool tell)
 {
 	struct name_entry *e = NULL;
@@ -53,14 +63,11 @@ enum status names_add(struct worker *w, const char *name, struct pid pid, bool t
 	if (e && tell)
 		return pid_equal(e->pid, pid) ? OK : E_EXISTS;
 	if (e && pid_worker(pid) > pid_worker(e->pid)) {	/* crossed: we keep it, the other ends */
-		struct msg *m = worker_msg_new(w, EXIT);
-
-		exit_signal_of(m)->status = E_EXISTS;
-		m->from = pid_make(w->node, w->index, 0, 1);
-		m->to = pid;
-		worker_route(w, m);
+		end_loser(w, pid);
 		return E_EXISTS;
 	}
+	if (e && pid_is_local(w, e->pid) && !pid_equal(e->pid, pid))	/* crossed, and ours ends */
+		end_loser(w, e->pid);
 	if (!e) {
 		e = calloc(1, sizeof(*e));
 		check(e != NULL);
@@ -77,11 +84,11 @@ void names_remove(struct worker *w, const char *name, struct pid pid, bool tell)
 {
 	struct name_entry *e = NULL;
 
+	if (tell)			/* also when a crossing took the entry here: others may have ours */
+		tell_name(w, name, pid, E_NOT_FOUND);
 	HASH_FIND_STR(w->names, name, e);
 	if (!e || !pid_equal(e->pid, pid))
 		return;
-	if (tell)
-		tell_name(w, name, pid, E_NOT_FOUND);
 	HASH_DEL(w->names, e);
 	free(e);
 }
@@ -89,7 +96,6 @@ void names_remove(struct worker *w, const char *name, struct pid pid, bool tell)
 enum status actor_register(struct actor *self, const char *name)
 {
 	struct worker *w = self->worker;
-	struct name_entry *e = NULL;
 	enum status st;
 
 	if (self->name || !name[0] || strlen(name) > ACTOR_NAME_MAX)
@@ -97,8 +103,8 @@ enum status actor_register(struct actor *self, const char *name)
 	st = names_add(w, name, self->pid, true);
 	if (st != OK)
 		return st;
-	HASH_FIND_STR(w->names, name, e);
-	self->name = e->name;			/* lives until names_remove, at the actor's end */
+	self->name = strdup(name);	/* a copy: in a crossing the entry goes to another actor */
+	check(self->name != NULL);
 	return OK;
 }
 

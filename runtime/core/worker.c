@@ -143,8 +143,28 @@ void worker_dead_letter(struct worker *w, struct msg *m, enum status why)
 	worker_msg_free(w, m);
 }
 
+/* The kernel that should have watched can't be reached: what it would have said of an actor that is gone. */
+static void monitor_failed(struct worker *w, const struct kernel_monitor *k, enum status why)
+{
+	struct msg *m = worker_msg_new(w, k->kind == EDGE_LINK ? EXIT : DOWN);
+
+	if (m->tag == EXIT) {
+		exit_signal_of(m)->who = k->target;
+		exit_signal_of(m)->status = (uint8_t)why;
+	} else {
+		down_of(m)->who = k->target;
+		down_of(m)->ref = k->ref;
+		down_of(m)->status = (uint8_t)why;
+	}
+	m->from = k->target;
+	m->to = k->source;
+	worker_route(w, m);
+}
+
 void worker_undeliverable(struct worker *w, struct msg *m, enum status why)
 {
+	if (m->tag == KERNEL_MONITOR)
+		monitor_failed(w, kernel_monitor_of(m), why);
 	worker_dead_letter(w, m, why);
 }
 
@@ -287,7 +307,7 @@ static bool runtime_handles(struct worker *w, struct actor *a, struct msg *m)
 		actor_terminate(a, why);
 		return true;
 	}
-	if (m->tag == DOWN && pid_worker(m->from) != w->index) {	/* our half of the edge goes */
+	if (m->tag == DOWN && !pid_is_local(w, m->from)) {	/* our half of the edge goes */
 		struct edge *e = down_edge(w, a, down_of(m));
 
 		if (e)
