@@ -39,6 +39,7 @@ struct control {
 	struct msg *waiting[CONTROL_QUERIES_MAX];	/* ring of kept queries */
 	uint32_t first, n_waiting;
 	struct msg *current;		/* kept; NULL: our own query */
+	PGresult *result;		/* of the query under way, until its end has come */
 	uint32_t failures;		/* attempts since the last that worked */
 	bool told, connected;		/* what the parent knows */
 	struct control_changed info;
@@ -163,6 +164,8 @@ static void lose(struct actor *self, struct control *c, const char *why)
 
 	if (c->conn) {
 		fd_unwatch(self, c->fd);
+		PQclear(c->result);
+		c->result = NULL;
 		PQfinish(c->conn);
 		c->conn = NULL;
 	}
@@ -328,54 +331,46 @@ static void learned(struct actor *self, struct control *c, const PGresult *r)
 	next_query(self, c);
 }
 
-/* One whole result came; the command's end follows at once, for each of our commands gives one. */
-static void take_result(struct actor *self, struct control *c, PGresult *r)
+/* The query's end came. */
+static void finish_query(struct actor *self, struct control *c)
 {
-	uint8_t state = actor_current(self);
 	struct msg *request = c->current;
-	PGresult *more;
+	PGresult *r = c->result;
 
 	actor_timer_cancel(self, KEY_DEADLINE);
-	while (!PQisBusy(c->conn) && (more = PQgetResult(c->conn)))
-		PQclear(more);
 	c->current = NULL;
-	if (state == LEARNING) {
+	c->result = NULL;
+	if (actor_current(self) == LEARNING) {
 		learned(self, c, r);
 	} else {
 		if (request)
 			answer_result(self, request, r);
 		next_query(self, c);
 	}
+	PQclear(r);
 }
 
 static enum status on_ready(struct actor *self, struct msg *m)
 {
 	struct control *c = actor_state(self);
-	uint8_t state = actor_current(self);
-	PGresult *r;
+	bool asked = actor_current(self) == LEARNING || actor_current(self) == BUSY;
 
 	if (!c->conn || fd_ready_of(m)->fd != c->fd)
 		return OK;
-	if (!PQconsumeInput(c->conn)) {
+	if (!PQconsumeInput(c->conn) || !pump(self, c)) {
 		lose_conn(self, c);
 		return OK;
 	}
-	if (state != LEARNING && state != BUSY) { /* a notice, or parameters that changed */
-		if (!pump(self, c))
-			lose_conn(self, c);
-		return OK;
+	while (asked && !PQisBusy(c->conn)) {
+		PGresult *r = PQgetResult(c->conn);
+
+		if (!r) {
+			finish_query(self, c);
+			break;
+		}
+		PQclear(c->result);
+		c->result = r;
 	}
-	if (PQisBusy(c->conn)) {
-		if (!pump(self, c))
-			lose_conn(self, c);
-		return OK;
-	}
-	r = PQgetResult(c->conn);
-	if (!pump(self, c))
-		lose_conn(self, c);
-	else if (r)
-		take_result(self, c, r);
-	PQclear(r);
 	return OK;
 }
 
@@ -469,11 +464,13 @@ static void control_exit(struct actor *self, enum status why)
 	(void)why;
 	if (c->conn) {
 		fd_unwatch(self, c->fd);
+		PQclear(c->result);
 		PQfinish(c->conn);
 	}
 	if (c->attempt)
 		attempt_leave(c->attempt);
-	explicit_bzero(c->conninfo, strlen(c->conninfo));
+	if (c->conninfo)
+		explicit_bzero(c->conninfo, strlen(c->conninfo));
 }
 
 static void control_show(const struct actor *self, struct writer *text)

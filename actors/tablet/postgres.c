@@ -201,7 +201,7 @@ static uint32_t path_hash(const char *path)
 void postgres_socket_dir(const char *base, uid_t uid, char out[POSTGRES_SOCKET_MAX + 1])
 {
 	if (strlen(base) + strlen("/sock/.s.PGSQL.65535.lock") <= POSTGRES_SOCKET_MAX)
-		snprintf(out, POSTGRES_SOCKET_MAX + 1, "%.*s/sock", POSTGRES_SOCKET_MAX, base);
+		snprintf(out, POSTGRES_SOCKET_MAX + 1, "%.90s/sock", base);
 	else
 		snprintf(out, POSTGRES_SOCKET_MAX + 1, "/tmp/multigres-%u-%08x", (unsigned)uid, path_hash(base));
 }

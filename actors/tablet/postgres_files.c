@@ -458,20 +458,25 @@ static int32_t find_orphan(const char *pgdata)
 }
 
 /*
- * The pid in the file now belongs to another program of Postgres's user, so Postgres would refuse to start. The file
- * also leads to the shared memory of backends that a killed postmaster left behind: only without any does it go.
+ * The pid in the file now belongs to another program, or to a dead postmaster that nobody has waited for: Postgres
+ * would refuse to start. The file also leads to the shared memory of backends that a killed postmaster left behind:
+ * only without any does it go, and with it the lock of the private socket, which names the same pid.
  */
-static enum status remove_reused(
-	const char *path, const char *pgdata, const struct postmaster_pid *pm, struct error *err)
+static enum status remove_reused(const struct postgres_place *p, const char *path, const char *pgdata,
+	const struct postmaster_pid *pm, struct error *err)
 {
 	int32_t orphan = find_orphan(pgdata);
+	char lock[POSTGRES_SOCKET_MAX + 32];
 
 	if (orphan)
 		return error_set(err, E_AGAIN, "55006", "process %d of an earlier Postgres still works in \"%s\"", orphan,
 			pgdata);
 	if (unlink(path) != 0 && errno != ENOENT)
 		return io_error(err, "remove", path);
-	log_warn("tablet", "removed a stale postmaster.pid: process %d is another program", pm->pid);
+	snprintf(lock, sizeof(lock), "%s/.s.PGSQL.%u.lock", p->socket_dir, pm->port);
+	if (pm->port && unlink(lock) != 0 && errno != ENOENT)
+		return io_error(err, "remove", lock);
+	log_warn("tablet", "removed a stale postmaster.pid: process %d is no postmaster of this cluster", pm->pid);
 	return OK;
 }
 
@@ -495,7 +500,7 @@ enum status postgres_find_running(const struct postgres_place *p, int32_t *pid, 
 	}
 	if (kill(pm.pid, 0) != 0)
 		return OK; /* dead, or another user's: Postgres itself sees that the file is stale, and checks its memory */
-	return remove_reused(path, pgdata, &pm, err);
+	return remove_reused(p, path, pgdata, &pm, err);
 }
 
 void postgres_log_tail(const struct postgres_place *p, char *out, size_t cap)
