@@ -1,0 +1,158 @@
+/* `multigres dev`, the child's side: opens what the actors need, runs the tree, and ends in order. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/base/log.h"
+#include "runtime/drive/drive.h"
+#include "supervisor/control.h"
+#include "supervisor/dev.h"
+#include "supervisor/http.h"
+#include "supervisor/parent.h"
+#include "supervisor/tree.h"
+
+enum { NODE_ID = 1, POOL_CONNECT_MS = 10000, POOL_IDLE_MS = 600000, POOL_SPARE = 3 };
+
+struct node {
+	struct tree_config config;
+	struct tree tree;
+	struct drive *drive;
+	struct control *control;
+	struct http *http;
+	struct store_backend *store;
+	char pg_dir[OPTION_TEXT_MAX + 16], crash[OPTION_TEXT_MAX + 32];
+};
+
+static const char *or_null(const char *s)
+{
+	return s[0] ? s : NULL;
+}
+
+static uint32_t share(int64_t whole, int64_t n)
+{
+	return (uint32_t)((whole + n - 1) / n);
+}
+
+static void configure(struct node *n, const struct dev_settings *s)
+{
+	struct tree_config *c = &n->config;
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	c->n_workers = (uint8_t)s->workers;
+	c->admin = (struct admin_config){.listen = s->listen,
+		.data = s->data,
+		.attach = s->attach,
+		.started_wall_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000};
+	c->store.backend = n->store;
+	c->tablet = (struct tablet_config){.mode = s->attach[0] ? TABLET_ATTACH : TABLET_OWN,
+		.data_dir = n->pg_dir,
+		.pg_bin_dir = or_null(s->pg_bin),
+		.pg_port = (uint16_t)s->pg_port,
+		.max_connections = 0,
+		.attach = or_null(s->attach)};
+	c->pool = (struct pool_config){.group_size = share(s->pool_size, s->workers),
+		.total_size = share(TABLET_MAX_CONNECTIONS - POOL_SPARE, s->workers),
+		.connect_timeout_ms = POOL_CONNECT_MS,
+		.idle_timeout_ms = POOL_IDLE_MS};
+	c->gate = (struct gate_config){.listen = s->listen,
+		.reuse_port = s->workers > 1,
+		.auth = s->auth == DEV_SCRAM ? GATE_SCRAM : GATE_TRUST,
+		.tls_cert = or_null(s->tls_cert),
+		.tls_key = or_null(s->tls_key),
+		.tls_ca = or_null(s->tls_ca),
+		.max_clients = (uint32_t)s->max_clients,
+		.queue_timeout_ms = (uint32_t)s->wait_timeout_ms};
+	check(getrandom(c->gate.mock_secret, sizeof(c->gate.mock_secret), 0) ==
+		(ssize_t)sizeof(c->gate.mock_secret));
+	c->ready = (struct ready_state){.listen = s->listen, .notify_fd = (int)s->child_fd};
+}
+
+static enum status open_all(struct node *n, const struct dev_settings *s, struct error *err)
+{
+	enum status st;
+
+	snprintf(n->pg_dir, sizeof(n->pg_dir), "%s/pg", s->data);
+	snprintf(n->crash, sizeof(n->crash), "%s/crash", s->data);
+	if (mkdir(n->crash, 0700) && errno != EEXIST)
+		return error_set(err, E_IO, "58030", "could not create directory \"%s\": %s", n->crash,
+			strerror(errno));
+	snprintf(n->crash, sizeof(n->crash), "%s/crash/node", s->data);
+	st = store_open_lmdb(s->data, 0, &n->store, err);
+	if (st)
+		return st;
+	configure(n, s);
+	return tablet_config_check(&n->config.tablet, err);
+}
+
+static enum status start(struct node *n, const struct dev_settings *s, struct error *err)
+{
+	uint64_t incarnation;
+	struct drive_spec spec = {.n_workers = (uint8_t)s->workers,
+		.context = n,
+		.boot = tree_boot,
+		.boot_arg = &n->tree,
+		.crash_prefix = n->crash};
+	enum status st;
+
+	check(getrandom(&incarnation, sizeof(incarnation), 0) == (ssize_t)sizeof(incarnation));
+	spec.node = node_make(NODE_ID, incarnation);
+	tree_prepare();
+	tree_build(&n->tree, &n->config);
+	n->drive = drive_new(&spec);
+	st = drive_start(n->drive, err);
+	if (!st)
+		st = control_start(s->control, n->drive, &n->control, err);
+	if (!st)
+		st = http_start(s->http, n->drive, &n->http, err);
+	return st;
+}
+
+static void stop(struct node *n)
+{
+	http_stop(n->http);
+	control_stop(n->control);
+	if (n->drive) {
+		if (drive_stop(n->drive, STOP_MS) == E_TIMEOUT)
+			log_warn("node", "not everything ended in time");
+		drive_free(n->drive);
+	}
+	if (n->store)
+		store_close(n->store);
+}
+
+int dev_node(struct dev_settings *s)
+{
+	static struct node node; /* too large for the stack */
+	struct error err = {0};
+	enum status why = OK;
+	int code = NODE_FAILED, signal;
+	sigset_t stops;
+
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGINT);
+	sigprocmask(SIG_BLOCK, &stops, NULL); /* a second one, after the drive is gone, ends nothing early */
+	fcntl((int)s->child_fd, F_SETFD, FD_CLOEXEC);
+	if (open_all(&node, s, &err) || start(&node, s, &err)) {
+		fprintf(stderr, "multigres: %s\n%s%s%s", err.text, err.hint[0] ? "hint: " : "", err.hint,
+			err.hint[0] ? "\n" : "");
+		stop(&node);
+		return NODE_FAILED;
+	}
+	signal = drive_wait(node.drive, &why);
+	if (signal) {
+		log_info("node", node.config.ready.failed ? "ending" : "stopping");
+		code = node.config.ready.failed ? NODE_FAILED : NODE_STOPPED;
+		if (code == NODE_STOPPED && write((int)s->child_fd, "stopping\n", 9) != 9)
+			log_warn("node", "could not tell the parent that we stop");
+	} else {
+		log_error("node", "the supervision tree ended (%s)", status_name(why));
+		code = node.config.ready.announced ? NODE_RESTART : NODE_FAILED;
+	}
+	stop(&node);
+	return code;
+}

@@ -1,0 +1,24 @@
+/*
+ * The actor "ready": says, once, that the node serves: all gates listen and the tablet is up. Until then it also
+ * watches for a start that will never succeed, and ends the process with the reason rather than trying for ever.
+ */
+#ifndef SUPERVISOR_READY_H
+#define SUPERVISOR_READY_H
+
+#include "runtime/core/actor.h"
+
+enum { READY_FAILURES_MAX = 3 }; /* ends of the tablet before it first served */
+
+/* Shared with the program; it outlives the actor, whose lives may be many. */
+struct ready_state {
+	const char *listen; /* HOST:PORT of the gate, for the URL */
+	int notify_fd; /* the parent's pipe, or stdout */
+	bool announced;
+	uint32_t failures;
+	volatile bool failed; /* read by the main thread after the actor raised SIGTERM */
+};
+
+/* Args: a `struct ready_state *` (the pointer). */
+extern const struct behaviour ready_behaviour;
+
+#endif
