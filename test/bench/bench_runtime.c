@@ -10,11 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "runtime/base/log.h"
 #include "runtime/core/actor.h"
 #include "runtime/core/supervise.h"
 #include "runtime/drive/drive.h"
+#include "runtime/store/backend.h"
+#include "runtime/store/batch.h"
+#include "runtime/store/store.h"
 
 enum { BATCH = 64, TICK_MS = 5, STOP_MS = 5000 };
 
@@ -98,7 +102,15 @@ static enum status sink_question(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule sink_rules[] = { { STATE_ANY, PING, sink_ping }, { STATE_ANY, QUESTION, sink_question } };
+static enum status sink_go(struct actor *self, struct msg *m)
+{
+	send_plain(self, m->from, GO);
+	return OK;
+}
+
+static const struct rule sink_rules[] = { { STATE_ANY, PING, sink_ping },
+	{ STATE_ANY, QUESTION, sink_question },
+	{ STATE_ANY, GO, sink_go } };
 BEHAVIOUR(sink, "bench.sink", struct peer, sink_rules, NULL);
 
 static struct pid spawn_child(struct actor *self, const struct behaviour *b)
@@ -116,9 +128,9 @@ static enum status flood_go(struct actor *self, struct msg *m)
 	struct peer *f = actor_state(self);
 
 	(void)m;
-	for (int i = 1; i < BATCH; i++)
+	for (int i = 2; i < BATCH; i++)
 		send_plain(self, f->other, PING);
-	send_plain(self, actor_pid(self), GO);
+	send_plain(self, f->other, GO);		/* comes back when they have been handled */
 	f->n += BATCH;
 	return f->n >= target_n ? finish(f->n) : OK;
 }
@@ -377,8 +389,10 @@ static enum status fragile_ping(struct actor *self, struct msg *m)
 static const struct rule fragile_rules[] = { { STATE_ANY, PING, fragile_ping } };
 BEHAVIOUR(fragile, "bench.fragile", struct peer, fragile_rules, fragile_init);
 
+enum { PERIOD_MS = 2, RESTARTS_A_PERIOD = 400 };
+
 static const struct child_spec fragile_children[] = { { .name = "bench.child", .behaviour = &fragile, .worker = WORKER_SAME } };
-static const struct sup_spec fragile_tree = { .strategy = ONE_FOR_ONE, .intensity = 1000, .period_ms = 1, .children = fragile_children, .n_children = 1 };
+static const struct sup_spec fragile_tree = { .strategy = ONE_FOR_ONE, .intensity = 1000, .period_ms = PERIOD_MS, .children = fragile_children, .n_children = 1 };
 
 static enum status boss_go(struct actor *self, struct msg *m)
 {
@@ -388,7 +402,20 @@ static enum status boss_go(struct actor *self, struct msg *m)
 		begin();
 	if (b->n++ >= target_n)
 		return finish(b->n - 1);
-	send_plain(self, m->from, PING);
+	b->other = m->from;
+	if (b->n % RESTARTS_A_PERIOD == 0)	/* stay below the supervisor's intensity */
+		actor_timer(self, 1, 2 * PERIOD_MS);
+	else
+		send_plain(self, m->from, PING);
+	return OK;
+}
+
+static enum status boss_timer(struct actor *self, struct msg *m)
+{
+	struct peer *b = actor_state(self);
+
+	(void)m;
+	send_plain(self, b->other, PING);
 	return OK;
 }
 
@@ -402,8 +429,84 @@ static enum status boss_init(struct actor *self, const void *args, size_t size)
 		&(struct spawn){ .behaviour = &supervisor_behaviour, .args = &tree, .args_size = sizeof(tree), .quiet = true }, NULL);
 }
 
-static const struct rule boss_rules[] = { { STATE_ANY, GO, boss_go } };
+static const struct rule boss_rules[] = { { STATE_ANY, GO, boss_go }, { STATE_ANY, TIMER, boss_timer } };
 BEHAVIOUR(boss, "bench.boss", struct peer, boss_rules, boss_init);
+
+/* ---- durable records: 256 askers of 100 bytes each, as the Erlang program beside it ----------------------------------- */
+
+enum { STORERS = 256, RECORD_BYTES = 100, WATCH_MS = 1 };
+
+static struct store_backend *backend;
+static uint64_t stored, store_began_ns, longest_gap_us;
+
+static void store_one(struct actor *self)
+{
+	char record[RECORD_BYTES] = "record";
+	uint64_t key = actor_random(self);
+	struct store_batch b;
+
+	store_batch_begin(&b);
+	store_batch_put(&b, "bench", &key, sizeof(key), record, sizeof(record));
+	store_ask_commit(self, &b, 10000);
+}
+
+static enum status storer_init(struct actor *self, const void *args, size_t size)
+{
+	(void)args;
+	(void)size;
+	store_one(self);
+	return OK;
+}
+
+static enum status storer_committed(struct actor *self, struct msg *m)
+{
+	check(store_committed_of(m)->status == OK);
+	if (++stored < target_n) {
+		store_one(self);
+		return OK;
+	}
+	if (stored == target_n) {
+		result_extra = (double)stored * 1e9 / (double)(clock_ns(CLOCK_MONOTONIC) - store_began_ns);
+		send_plain(self, actor_whereis(self, "bench.boss"), GO);
+	}
+	return OK;
+}
+
+static const struct rule storer_rules[] = { { STATE_ANY, STORE_COMMITTED, storer_committed } };
+BEHAVIOUR(storer, "bench.storer", struct peer, storer_rules, storer_init);
+
+/* Ticks each millisecond: a gap between two ticks is time the worker was blocked, or not given the core. */
+static enum status storage_tick(struct actor *self, struct msg *m)
+{
+	struct late *l = actor_state(self);
+	uint64_t now = clock_ns(CLOCK_MONOTONIC) / 1000;
+
+	(void)m;
+	if (l->due_us && now - l->due_us > longest_gap_us)
+		longest_gap_us = now - l->due_us;
+	l->due_us = now;
+	actor_timer(self, 1, WATCH_MS);
+	return OK;
+}
+
+static enum status storage_init(struct actor *self, const void *args, size_t size)
+{
+	struct store_args store = { backend };
+
+	(void)args;
+	(void)size;
+	check(actor_spawn(self,
+		      &(struct spawn){ .behaviour = &store_behaviour, .args = &store, .args_size = sizeof(store), .name = "store" },
+		      NULL) == OK);
+	store_began_ns = clock_ns(CLOCK_MONOTONIC);
+	for (int i = 0; i < STORERS; i++)
+		spawn_child(self, &storer);
+	actor_timer(self, 1, WATCH_MS);
+	return OK;
+}
+
+static const struct rule storage_rules[] = { { STATE_ANY, GO, mortal_go }, { STATE_ANY, TIMER, storage_tick } };
+BEHAVIOUR(storage, "bench.storage", struct late, storage_rules, storage_init);
 
 /* ---- running one ------------------------------------------------------------------------------------------------- */
 
@@ -444,12 +547,30 @@ static double ns_each(void)
 	return result_cpu_ns / (double)result_ops;
 }
 
+static void run_store(uint64_t n)
+{
+	char dir[] = "/tmp/multigres-bench-XXXXXX", command[64];
+	struct error err;
+
+	if (!mkdtemp(dir) || store_open_lmdb(dir, 0, &backend, &err) != OK) {
+		fprintf(stderr, "could not open a store in %s\n", dir);
+		exit(1);
+	}
+	run(&storage, 1, n);
+	backend->ops->close(backend);
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	if (system(command) != 0)
+		fprintf(stderr, "%s is left behind\n", dir);
+	report("store_records_per_s", result_extra, "1/s", 10000, true);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t scale = argc > 1 && strcmp(argv[1], "--quick") == 0 ? 1 : 8;
 
 	catalog_add_bench();
 	catalog_add_sup();
+	catalog_add_store();
 	log_set_level(LOG_ERROR_LEVEL);
 	run(&flood, 1, 4000000 * scale);
 	report("send_dispatch_ns", ns_each(), "ns CPU", 60, false);
@@ -466,5 +587,6 @@ int main(int argc, char **argv)
 	report("timer_late_p99_us", result_extra, "us", 2000, false);
 	run(&boss, 1, 20000 * scale);
 	report("actor_restart_us", ns_each() / 1000, "us CPU", 20, false);
+	run_store(50000 * scale);
 	return 0;
 }
