@@ -8,7 +8,7 @@
 
 void answers_begin(struct answers *a, uint8_t swallow)
 {
-	*a = (struct answers){ .swallow = swallow, .on = true };
+	*a = (struct answers){.swallow = swallow, .on = true};
 }
 
 /* True when the message is to be taken out. */
@@ -22,7 +22,11 @@ static bool on_header(struct answers *a)
 	a->skip = len > 4 ? len - 4 : 0;
 	if (type == BE_PARSE_COMPLETE)
 		a->parsed++;
-	if (swallowed || type == BE_ERROR)	/* an error: ours failed, and the client hears it */
+	if (a->copy && (type == BE_COPY_IN || type == BE_COPY_OUT || type == BE_ERROR || type == BE_READY)) {
+		a->copy = false;
+		a->copy_in = type == BE_COPY_IN;
+	}
+	if (swallowed || type == BE_ERROR) /* an error: ours failed, and the client hears it */
 		a->swallow = 0;
 	return swallowed;
 }
@@ -31,7 +35,7 @@ void answers_scan(struct answers *a, const uint8_t *p, uint32_t n, struct answer
 {
 	uint32_t pos = 0, start = 0, held = a->swallow ? a->n_head : 0;
 
-	*out = (struct answers_cut){ .from = n, .to = n, .before = n };
+	*out = (struct answers_cut){.from = n, .to = n, .before = n};
 	memcpy(out->head, a->head, held);
 	out->n_head = (uint8_t)held;
 	while (pos < n) {
@@ -49,7 +53,7 @@ void answers_scan(struct answers *a, const uint8_t *p, uint32_t n, struct answer
 		swallowing = a->swallow != 0;
 		a->head[a->n_head++] = p[pos++];
 		if (a->n_head < WIRE_HEADER) {
-			if (pos == n && swallowing) {	/* hold the part back */
+			if (pos == n && swallowing) { /* hold the part back */
 				if (held)
 					out->n_head = 0;
 				out->before = held ? 0 : start;

@@ -1,7 +1,8 @@
 /*
  * Following a backend's answer, only as far as the gate's own doings need it: to take out the one answer to a message
- * that the gate, not the client, put in front of a batch; and to know whether the client's Parses of the unnamed
- * statement succeeded. Pure: only 5-byte headers are read, nothing is copied. Most answers are never followed at all.
+ * that the gate, not the client, put in front of a batch; to know whether the client's Parses of the unnamed statement
+ * succeeded; and to know that Postgres waits for copy data. Pure: only 5-byte headers are read, nothing is copied.
+ * Most answers are never followed at all.
  *
  *	sent      | Parse (ours) | Bind D E Sync        <- client's batch
  *	answered  | 1 (taken out)| 2 T D C Z
@@ -16,12 +17,14 @@
 #include <stdint.h>
 
 struct answers {
-	uint32_t skip;			/* bytes of a message's body still to come */
-	uint32_t parses, parsed;	/* Parses sent, ParseCompletes seen */
-	uint8_t head[5];		/* a header that came in part */
+	uint32_t skip; /* bytes of a message's body still to come */
+	uint32_t parses, parsed; /* Parses sent, ParseCompletes seen */
+	uint8_t head[5]; /* a header that came in part */
 	uint8_t n_head;
-	uint8_t swallow;		/* '1', '3', or 0 */
-	bool on;			/* being followed */
+	uint8_t swallow; /* '1', '3', or 0 */
+	bool copy; /* a COPY may begin: what its first answer is, is awaited */
+	bool copy_in; /* it was CopyInResponse: Postgres reads the client's copy data */
+	bool on; /* being followed */
 };
 
 /* What to pass on: head bytes held back before, then bytes [0, before) and [from, to) of what was given. */

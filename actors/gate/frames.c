@@ -8,10 +8,10 @@
 
 enum kind {
 	BAD,
-	UNIT,		/* is a unit by itself */
-	EXTENDED,	/* belongs to a batch, begins one if none is open */
+	UNIT, /* is a unit by itself */
+	EXTENDED, /* belongs to a batch, begins one if none is open */
 	SYNC,
-	SIDE,		/* copy data and Flush: belongs to whatever runs */
+	SIDE, /* copy data and Flush: belongs to whatever runs */
 	TERMINATE,
 };
 
@@ -20,7 +20,7 @@ struct scan {
 	struct frames_cut *out;
 	const uint8_t *base, *body;
 	struct wire_frame frame;
-	uint32_t pos, n_body;		/* n_body: of the body, what has come */
+	uint32_t pos, n_body; /* n_body: of the body, what has come */
 	bool whole;
 };
 
@@ -124,12 +124,13 @@ static void on_query(struct scan *s)
 	struct sqlclass class;
 
 	drop_unnamed(s);
+	s->f->copy_ended = false;
 	if (s->f->in_batch)
 		s->out->pins |= PIN_MIXED;
 	if (is_large(s)) {
 		on_large(s);
 	} else if (wire_read_query(s->body, s->n_body, &text, &len)) {
-		s->out->pins |= PIN_UNKNOWN;	/* Postgres will say what is wrong with it */
+		s->out->pins |= PIN_UNKNOWN; /* Postgres will say what is wrong with it */
 	} else {
 		classify(s->out, text, len, &class);
 		s->out->flags |= flags_of(&class);
@@ -231,7 +232,7 @@ static void on_bind(struct scan *s)
 	if (!may_commit(s->f, bind.statement))
 		return;
 	s->out->flags |= EXECUTE_COMMIT;
-	if (*bind.portal)	/* executed in who knows which batch */
+	if (*bind.portal) /* executed in who knows which batch */
 		s->f->n_committers = FRAMES_COMMITTERS + 1;
 }
 
@@ -267,6 +268,13 @@ static void note(struct scan *s)
 	case FE_CLOSE:
 		on_target(s);
 		break;
+	case FE_COPY_DATA: /* in part: its COPY may end meanwhile, but the backend must not go to another */
+		s->out->pins |= is_large(s) ? PIN_LARGE : 0;
+		break;
+	case FE_COPY_DONE:
+	case FE_COPY_FAIL:
+		s->f->copy_ended = true;
+		break;
 	default:
 		if (s->frame.type == FE_EXECUTE && s->f->n_committers > FRAMES_COMMITTERS)
 			s->out->flags |= EXECUTE_COMMIT;
@@ -280,24 +288,23 @@ static bool must_be_whole(const struct scan *s)
 	struct wire_bind bind;
 
 	switch (s->frame.type) {
-	case FE_COPY_DATA:
 	case FE_FUNCTION_CALL:
 		return false;
-	case FE_BIND:	/* its names are enough, but they must be there */
+	case FE_BIND: /* its names are enough, but they must be there */
 		return s->n_body < FRAMES_KEEP_MAX && wire_read_bind(s->body, s->n_body, &bind) != OK;
 	default:
 		return s->frame.len <= FRAMES_KEEP_MAX;
 	}
 }
 
-static void take_remain(struct scan *s, uint32_t n)
+static void take_remain(struct scan *s, unsigned how, uint32_t n)
 {
 	struct frames *f = s->f;
 	uint32_t take = f->remain < n ? f->remain : n;
 
 	f->remain -= take;
 	s->pos = take;
-	if (f->discard)
+	if (f->discard || !(how & FRAMES_LEASED)) /* no lease ends inside a message that matters */
 		s->out->skip = take;
 	else
 		s->out->len = take;
@@ -349,18 +356,18 @@ static enum frames_end peek(struct scan *s, uint32_t n, enum kind *kind)
 
 void frames_scan(struct frames *f, unsigned how, const uint8_t *p, uint32_t n, struct frames_cut *out)
 {
-	struct scan s = { .f = f, .out = out, .base = p };
+	struct scan s = {.f = f, .out = out, .base = p};
 	enum kind kind;
 
-	*out = (struct frames_cut){ .end = FRAMES_ALL };
-	take_remain(&s, n);
+	*out = (struct frames_cut){.end = FRAMES_ALL};
+	take_remain(&s, how, n);
 	while (s.pos < n) {
 		bool begins, drop;
 
 		out->end = peek(&s, n, &kind);
 		if (out->end != FRAMES_ALL)
 			return;
-		begins = kind == UNIT || ((kind == EXTENDED || kind == SYNC) && !f->in_batch);
+		begins = !f->in_batch && (kind == UNIT || kind == EXTENDED || kind == SYNC);
 		if (begins && !(how & FRAMES_MAY_BEGIN))
 			out->end = FRAMES_HOLD;
 		else if (!s.whole && must_be_whole(&s))

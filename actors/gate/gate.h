@@ -13,28 +13,28 @@
 #include "runtime/core/actor.h"
 
 enum gate_auth {
-	GATE_TRUST,	/* whoever comes is who he says he is; Postgres decides when the pool logs in */
-	GATE_SCRAM,	/* SCRAM-SHA-256 against the verifiers of Postgres */
+	GATE_TRUST, /* whoever comes is who he says he is; Postgres decides when the pool logs in */
+	GATE_SCRAM, /* SCRAM-SHA-256 against the verifiers of Postgres */
 };
 
 enum {
-	GATE_LOGIN_TIMEOUT_MS = 60000,	/* Postgres's authentication_timeout */
+	GATE_LOGIN_TIMEOUT_MS = 60000, /* Postgres's authentication_timeout */
 	GATE_QUEUE_TIMEOUT_MS = 30000,
 	GATE_CLIENTS_MAX = 10000,
 };
 
 /* Borrowed for the node's life, as are its strings. A zero in a number means the default above. */
 struct gate_config {
-	const char *listen;		/* as struct io_listen's address */
+	const char *listen; /* as struct io_listen's address */
 	bool reuse_port;
 	enum gate_auth auth;
-	const char *tls_cert, *tls_key;	/* both NULL: SSLRequest is answered with N */
-	const char *tls_ca;		/* clients' certificates must be of it; NULL: none asked for */
-	bool tls_required;		/* sessions without TLS are refused */
-	uint32_t max_clients;		/* of the node; each worker admits its share of it */
+	const char *tls_cert, *tls_key; /* both NULL: SSLRequest is answered with N */
+	const char *tls_ca; /* clients' certificates must be of it; NULL: none asked for */
+	bool tls_required; /* sessions without TLS are refused */
+	uint32_t max_clients; /* of the node; each worker admits its share of it */
 	uint32_t login_timeout_ms;
-	uint32_t queue_timeout_ms;	/* how long a request waits for a backend */
-	uint8_t mock_secret[32];	/* random, the same for all gates of a cluster: see scram_verifier_mock */
+	uint32_t queue_timeout_ms; /* how long a request waits for a backend */
+	uint8_t mock_secret[32]; /* random, the same for all gates of a cluster: see scram_verifier_mock */
 };
 
 /* args: a `const struct gate_config *` (the pointer). Fails when it can't listen; the reason is in the log. */

@@ -24,7 +24,7 @@ STATES(listener, LISTENER_STATES);
 
 /* A client of ours, at the index of its slot. */
 struct entry {
-	struct pid session;		/* none: free */
+	struct pid session; /* none: free */
 	bool admitted;
 };
 
@@ -40,8 +40,8 @@ static enum status listener_init(struct actor *self, const void *args, size_t si
 {
 	struct listener *l = actor_state(self);
 	const struct gate_config *c;
-	struct io_listen spec = { 0 };
-	struct error err = { 0 };
+	struct io_listen spec = {0};
+	struct error err = {0};
 	uint32_t max, n = actor_worker_count(self);
 
 	check(size == sizeof(c));
@@ -90,12 +90,12 @@ static void entry_set(struct actor *self, struct pid session, bool admitted)
 	struct listener *l = actor_state(self);
 	struct entry *e = entry_at(l, pid_slot(session));
 
-	if (!pid_is_none(e->session)) {	/* its DOWN is on the way */
+	if (!pid_is_none(e->session)) { /* its DOWN is on the way */
 		l->live--;
 		l->admitted -= e->admitted;
 		actor_gauge(self, gate_metrics.clients, -1);
 	}
-	*e = (struct entry){ .session = session, .admitted = admitted };
+	*e = (struct entry){.session = session, .admitted = admitted};
 	l->live++;
 	l->admitted += admitted;
 	actor_gauge(self, gate_metrics.clients, 1);
@@ -107,11 +107,11 @@ static enum status on_accepted(struct actor *self, struct msg *m)
 	struct listener *l = actor_state(self);
 	struct io_accepted *a = io_accepted_of(m);
 	bool admitted = l->admitted < l->share;
-	struct spawn what = { .behaviour = &session_behaviour,
+	struct spawn what = {.behaviour = &session_behaviour,
 		.args = &l->config,
 		.args_size = sizeof(l->config),
 		.orphan = true,
-		.quiet = true };
+		.quiet = true};
 	struct pid session;
 	struct msg *out;
 	struct gate_client *c;
@@ -159,7 +159,7 @@ static enum status on_down(struct actor *self, struct msg *m)
 	l->live--;
 	l->admitted -= e->admitted;
 	actor_gauge(self, gate_metrics.clients, -1);
-	*e = (struct entry){ 0 };
+	*e = (struct entry){0};
 	return OK;
 }
 
@@ -169,16 +169,17 @@ static enum status on_cancel(struct actor *self, struct msg *m)
 	uint32_t key = gate_cancel_of(m)->key, slot = key & 0xffffff;
 
 	l->cancels++;
-	if (key >> 24 != actor_worker_index(self) || slot >= l->n_entries || pid_is_none(l->entries[slot].session))
-		return OK;	/* not a key of ours: as silent as Postgres */
+	if (key >> 24 != actor_worker_index(self) || slot >= l->n_entries ||
+		pid_is_none(l->entries[slot].session))
+		return OK; /* not a key of ours: as silent as Postgres */
 	actor_forward(self, l->entries[slot].session, m);
 	return OK;
 }
 
 static enum status on_show(struct actor *self, struct msg *m)
 {
-	static const char *const columns[] = { "worker", "address", "clients", "admitted", "share", "accepted",
-		"refused", "cancels" };
+	static const char *const columns[] = {
+		"worker", "address", "clients", "admitted", "share", "accepted", "refused", "cancels"};
 	struct listener *l = actor_state(self);
 	struct table_writer t;
 	struct msg *out;
@@ -210,12 +211,12 @@ static void listener_show(const struct actor *self, struct writer *text)
 }
 
 static const struct rule listener_rules[] = {
-	{ LISTENING, IO_ACCEPTED, on_accepted },
-	{ LISTENING, GATE_HELLO, on_hello },
-	{ LISTENING, GATE_CANCEL, on_cancel },
-	{ LISTENING, GATE_SHOW, on_show },
-	{ LISTENING, DOWN, on_down },
-	{ LISTENING, IO_CLOSED, on_closed },
+	{LISTENING, IO_ACCEPTED, on_accepted},
+	{LISTENING, GATE_HELLO, on_hello},
+	{LISTENING, GATE_CANCEL, on_cancel},
+	{LISTENING, GATE_SHOW, on_show},
+	{LISTENING, DOWN, on_down},
+	{LISTENING, IO_CLOSED, on_closed},
 };
 
 const struct behaviour listener_behaviour = {

@@ -11,18 +11,18 @@
 #include <stdint.h>
 
 struct lost_facts {
-	bool sent;		/* something had reached Postgres */
-	bool answering;		/* a part of an answer has been passed on */
-	bool in_batch;		/* the client hasn't sent its Sync */
-	bool in_transaction;	/* the last ReadyForQuery said T or E */
-	bool pinned;		/* the session had state in the backend */
-	bool may_commit;	/* what was outstanding may have committed */
-	uint32_t outstanding;	/* ReadyForQuery owed */
+	bool sent; /* something had reached Postgres */
+	bool answering; /* a part of an answer has been passed on */
+	bool in_batch; /* the client hasn't sent its Sync */
+	bool in_transaction; /* the last ReadyForQuery said T or E */
+	bool pinned; /* the session had state in the backend */
+	bool may_commit; /* what was outstanding may have committed */
+	uint32_t outstanding; /* ReadyForQuery owed */
 };
 
 struct lost_verdict {
-	bool close;		/* FATAL and the end; else one ERROR and ReadyForQuery for each unit owed */
-	bool unknown;		/* the outcome is unknown: 08007 */
+	bool close; /* FATAL and the end; else one ERROR and ReadyForQuery for each unit owed */
+	bool unknown; /* the outcome is unknown: 08007 */
 };
 
 struct lost_verdict lost_decide(const struct lost_facts *f);

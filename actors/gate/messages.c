@@ -49,7 +49,8 @@ void gate_metrics_declare(void)
 	COUNTER(logins, "multigres_gate_logins_total", "Logins that succeeded");
 	COUNTER(login_failures, "multigres_gate_login_failures_total", "Logins that failed, for any reason");
 	COUNTER(cancels, "multigres_gate_cancels_total", "Cancel requests with a right key");
-	COUNTER(violations, "multigres_gate_protocol_violations_total", "Clients closed for breaking the protocol");
+	COUNTER(violations, "multigres_gate_protocol_violations_total",
+		"Clients closed for breaking the protocol");
 	COUNTER(queries, "multigres_gate_queries_total", "Queries and extended batches sent on");
 	COUNTER(waits, "multigres_gate_waits_total", "Requests that waited for a backend");
 	COUNTER(lost, "multigres_gate_backends_lost_total", "Sessions whose backend was lost");
@@ -58,7 +59,7 @@ void gate_metrics_declare(void)
 #undef COUNTER
 	g->query_us = metric_declare("multigres_gate_query_microseconds",
 		"From a request's arrival until all it called for was answered", METRIC_HISTOGRAM, NULL);
-	g->wait_us = metric_declare(
-		"multigres_gate_wait_microseconds", "How long requests waited for a backend", METRIC_HISTOGRAM, NULL);
+	g->wait_us = metric_declare("multigres_gate_wait_microseconds",
+		"How long requests waited for a backend", METRIC_HISTOGRAM, NULL);
 	declare_pins(g);
 }

@@ -53,7 +53,8 @@ static void session_show(const struct actor *self, struct writer *text)
 		(const char *)slice_data(&s->peer), s->tx, s->outstanding);
 	for (unsigned i = 0; i < FRAMES_PINS; i++)
 		if (s->pins & 1u << i)
-			writer_printf(text, "%s%s", s->pins & ((1u << i) - 1) ? "," : " pinned by ", gate_pin_name(i));
+			writer_printf(text, "%s%s", s->pins & ((1u << i) - 1) ? "," : " pinned by ",
+				gate_pin_name(i));
 }
 
 static enum status on_client(struct actor *self, struct msg *m)
@@ -122,7 +123,7 @@ static enum status on_cancel(struct actor *self, struct msg *m)
 		return OK;
 	actor_count(self, gate_metrics.cancels, 1);
 	if (actor_current(self) == WAITING || actor_current(self) == REOPENING) {
-		s->cancel = true;	/* passed on as soon as there is somebody to cancel */
+		s->cancel = true; /* passed on as soon as there is somebody to cancel */
 	} else if (actor_current(self) == RUN && s->outstanding > 0) {
 		cancel_new(self, &out)->lease = s->lease;
 		actor_send(self, s->backend, &out);
@@ -179,40 +180,40 @@ static enum status on_stale(struct actor *self, struct msg *m)
 }
 
 static const struct rule session_rules[] = {
-	{ NEW, GATE_CLIENT, on_client },
-	{ STARTUP, IO_BYTES, session_on_login_bytes },
-	{ TLS, IO_TLS_UP, session_on_tls_up },
-	{ LOOKUP, AUTH_ENTRY, session_on_entry },
-	{ LOOKUP, DONE, session_on_lookup_failed },
-	{ LOOKUP, ASK_FAILED, session_on_lookup_failed },
-	{ AUTH, IO_BYTES, session_on_auth_bytes },
-	{ OPENING, POOL_OPENED, session_on_opened },
-	{ OPENING, POOL_REFUSED, session_on_open_refused },
-	{ OPENING, DONE, session_on_open_failed },
-	{ OPENING, ASK_FAILED, session_on_open_failed },
-	{ IDLE, IO_BYTES, session_on_bytes },
-	{ WAITING, IO_BYTES, session_on_bytes },
-	{ WAITING, LEASED, session_on_leased },
-	{ WAITING, POOL_REFUSED, session_on_execute_refused },
-	{ WAITING, DONE, session_on_execute_failed },
-	{ WAITING, ASK_FAILED, session_on_execute_failed },
-	{ REOPENING, IO_BYTES, session_on_bytes },
-	{ REOPENING, POOL_OPENED, session_on_reopened },
-	{ REOPENING, POOL_REFUSED, session_on_execute_refused },
-	{ REOPENING, DONE, session_on_execute_failed },
-	{ REOPENING, ASK_FAILED, session_on_execute_failed },
-	{ RUN, IO_BYTES, session_on_bytes },
-	{ RUN, ROWS, session_on_rows },
-	{ RUN, LEASE_LOST, session_on_lost },
-	{ RUN, FLOW, on_flow },
-	{ STATE_ANY, IO_CLOSED, on_closed },
-	{ STATE_ANY, IO_DRAINED, on_drained },
-	{ STATE_ANY, GATE_CANCEL, on_cancel },
-	{ STATE_ANY, TIMER, on_timer },
-	{ STATE_ANY, DOWN, on_down },
-	{ STATE_ANY, ROWS, on_stale },
-	{ STATE_ANY, FLOW, on_stale },
-	{ STATE_ANY, LEASE_LOST, on_stale },
+	{NEW, GATE_CLIENT, on_client},
+	{STARTUP, IO_BYTES, session_on_login_bytes},
+	{TLS, IO_TLS_UP, session_on_tls_up},
+	{LOOKUP, AUTH_ENTRY, session_on_entry},
+	{LOOKUP, DONE, session_on_lookup_failed},
+	{LOOKUP, ASK_FAILED, session_on_lookup_failed},
+	{AUTH, IO_BYTES, session_on_auth_bytes},
+	{OPENING, POOL_OPENED, session_on_opened},
+	{OPENING, POOL_REFUSED, session_on_open_refused},
+	{OPENING, DONE, session_on_open_failed},
+	{OPENING, ASK_FAILED, session_on_open_failed},
+	{IDLE, IO_BYTES, session_on_bytes},
+	{WAITING, IO_BYTES, session_on_bytes},
+	{WAITING, LEASED, session_on_leased},
+	{WAITING, POOL_REFUSED, session_on_execute_refused},
+	{WAITING, DONE, session_on_execute_failed},
+	{WAITING, ASK_FAILED, session_on_execute_failed},
+	{REOPENING, IO_BYTES, session_on_bytes},
+	{REOPENING, POOL_OPENED, session_on_reopened},
+	{REOPENING, POOL_REFUSED, session_on_execute_refused},
+	{REOPENING, DONE, session_on_execute_failed},
+	{REOPENING, ASK_FAILED, session_on_execute_failed},
+	{RUN, IO_BYTES, session_on_bytes},
+	{RUN, ROWS, session_on_rows},
+	{RUN, LEASE_LOST, session_on_lost},
+	{RUN, FLOW, on_flow},
+	{STATE_ANY, IO_CLOSED, on_closed},
+	{STATE_ANY, IO_DRAINED, on_drained},
+	{STATE_ANY, GATE_CANCEL, on_cancel},
+	{STATE_ANY, TIMER, on_timer},
+	{STATE_ANY, DOWN, on_down},
+	{STATE_ANY, ROWS, on_stale},
+	{STATE_ANY, FLOW, on_stale},
+	{STATE_ANY, LEASE_LOST, on_stale},
 };
 
 const struct behaviour session_behaviour = {

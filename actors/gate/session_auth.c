@@ -14,10 +14,10 @@
 
 enum { SASL_MESSAGE_MAX = 4096 };
 
-static enum status refuse(struct actor *self, const char *sqlstate, const char *message, const char *detail,
-	const char *hint)
+static enum status refuse(
+	struct actor *self, const char *sqlstate, const char *message, const char *detail, const char *hint)
 {
-	struct pgerror e = { .sqlstate = sqlstate, .message = message, .detail = detail, .hint = hint };
+	struct pgerror e = {.sqlstate = sqlstate, .message = message, .detail = detail, .hint = hint};
 
 	actor_count(self, gate_metrics.login_failures, 1);
 	return session_fatal(self, &e);
@@ -31,7 +31,8 @@ enum status session_auth_begin(struct actor *self)
 	struct auth_lookup *l;
 
 	if (pid_is_none(tablet))
-		return refuse(self, SQLSTATE_CANNOT_CONNECT_NOW, "the database system is starting up", NULL, NULL);
+		return refuse(
+			self, SQLSTATE_CANNOT_CONNECT_NOW, "the database system is starting up", NULL, NULL);
 	l = auth_lookup_new(self, &m);
 	str_copy(l->user, sizeof(l->user), s->who->text);
 	s->ask = actor_ask(self, tablet, &m, SESSION_ASK_MS);
@@ -60,7 +61,7 @@ static enum status write_and_wait(struct actor *self, struct writer *w)
 
 static enum status offer(struct actor *self)
 {
-	static const char *const mechanisms[] = { SCRAM_MECHANISM_PLUS, SCRAM_MECHANISM };
+	static const char *const mechanisms[] = {SCRAM_MECHANISM_PLUS, SCRAM_MECHANISM};
 	struct session *s = actor_state(self);
 	bool plus = session_login(s)->binding.len > 0;
 	struct writer w;
@@ -92,7 +93,8 @@ enum status session_on_entry(struct actor *self, struct msg *m)
 }
 
 /* The client's first SASL message: which mechanism, perhaps with the first text of the exchange. */
-static enum status begin_sasl(struct actor *self, const uint8_t *body, uint32_t n, const uint8_t **text, uint32_t *len)
+static enum status begin_sasl(
+	struct actor *self, const uint8_t *body, uint32_t n, const uint8_t **text, uint32_t *len)
 {
 	struct session *s = actor_state(self);
 	struct login *l = s->login;
@@ -122,7 +124,7 @@ static enum status begin_sasl(struct actor *self, const uint8_t *body, uint32_t 
 static enum status on_first(struct actor *self, const uint8_t *text, uint32_t len)
 {
 	struct session *s = actor_state(self);
-	struct error err = { 0 };
+	struct error err = {0};
 	struct writer w, answer;
 
 	writer_init(&answer, SASL_MESSAGE_MAX);
@@ -171,13 +173,13 @@ static enum status accepted(struct actor *self)
 static enum status on_final(struct actor *self, const uint8_t *text, uint32_t len)
 {
 	struct session *s = actor_state(self);
-	struct error err = { 0 };
+	struct error err = {0};
 	struct writer answer;
 	enum status st;
 
 	writer_init(&answer, SASL_MESSAGE_MAX);
 	st = scram_server_final(&s->login->scram, text, len, &answer, &err);
-	if (st == OK)	/* goes out with the greeting, in one write */
+	if (st == OK) /* goes out with the greeting, in one write */
 		wire_put_auth(&s->login->out, WIRE_AUTH_SASL_FINAL, answer.buf->data, answer.len);
 	writer_release(&answer);
 	if (st == OK)
@@ -214,7 +216,8 @@ enum status session_on_auth_bytes(struct actor *self, struct msg *m)
 	s->credited = false;
 	session_input_add(s, &io_bytes_of(m)->bytes);
 	if (*slice_data(&s->input) != FE_PASSWORD)
-		return session_violation(self, "expected SASL response, got message type %d", *slice_data(&s->input));
+		return session_violation(
+			self, "expected SASL response, got message type %d", *slice_data(&s->input));
 	st = wire_frame_peek(slice_data(&s->input), s->input.len, FRAMES_SMALL_MAX, &frame);
 	if (st == E_AGAIN || (st == OK && frame.len > s->input.len)) {
 		session_credit(self);

@@ -27,12 +27,12 @@ enum status session_fatal(struct actor *self, const struct pgerror *e)
 	struct pgerror fatal = *e;
 	struct writer w;
 
-	if (s->answering)	/* perhaps in the middle of a message: our words would be read as a row */
+	if (s->answering) /* perhaps in the middle of a message: our words would be read as a row */
 		return E_NORMAL;
 	fatal.severity = fatal.severity_raw = "FATAL";
 	writer_init(&w, SESSION_ERROR_MAX);
 	pgerror_put_error(&w, &fatal);
-	return say(self, &w) == OK ? E_NORMAL : E_CLOSED;	/* the exit hook closes */
+	return say(self, &w) == OK ? E_NORMAL : E_CLOSED; /* the exit hook closes */
 }
 
 enum status session_fatal_error(struct actor *self, const struct error *err)
@@ -47,11 +47,11 @@ enum status session_fatal_error(struct actor *self, const struct error *err)
 enum status session_violation(struct actor *self, const char *fmt, ...)
 {
 	char text[ERROR_TEXT_MAX];
-	struct pgerror e = { .sqlstate = SQLSTATE_PROTOCOL_VIOLATION, .message = text };
+	struct pgerror e = {.sqlstate = SQLSTATE_PROTOCOL_VIOLATION, .message = text};
 	va_list ap;
 
 	actor_count(self, gate_metrics.violations, 1);
-	if (!fmt)	/* doesn't speak our language at all: nothing to say */
+	if (!fmt) /* doesn't speak our language at all: nothing to say */
 		return E_NORMAL;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
@@ -82,7 +82,7 @@ static enum status refuse_units(struct actor *self, const struct pgerror *e)
 	s->tx = 'I';
 	s->lease = 0;
 	s->has_unnamed = s->has_unnamed && s->answers.parses == 0;
-	s->answers = (struct answers){ 0 };
+	s->answers = (struct answers){0};
 	s->frames.here = s->cancel = s->risk = s->answering = s->reopened = false;
 	s->backend_full = s->client_full = false;
 	actor_become(self, IDLE);
@@ -96,13 +96,13 @@ static enum status settle(struct actor *self, const struct pgerror *e, const str
 
 static struct lost_facts facts_of(const struct session *s, bool leased, bool sent)
 {
-	return (struct lost_facts){ .sent = sent,
+	return (struct lost_facts){.sent = sent,
 		.answering = s->answering,
 		.in_batch = s->frames.in_batch || s->frames.remain > 0,
 		.in_transaction = s->tx != 'I',
 		.pinned = leased && s->pins != 0,
 		.may_commit = s->risk,
-		.outstanding = s->outstanding };
+		.outstanding = s->outstanding};
 }
 
 /* ---- not leased: nothing has reached Postgres ---------------------------------------------------------------- */
@@ -123,8 +123,8 @@ enum status session_on_execute_refused(struct actor *self, struct msg *m)
 	struct pgerror e;
 
 	if (pgerror_read(slice_data(&r->error), r->error.len, &e))
-		e = (struct pgerror){ .sqlstate = SQLSTATE_CONNECTION_FAILURE,
-			.message = "Postgres can't be reached" };
+		e = (struct pgerror){
+			.sqlstate = SQLSTATE_CONNECTION_FAILURE, .message = "Postgres can't be reached"};
 	return pgerror_is_fatal(&e) ? session_fatal(self, &e) : refuse_request(self, &e);
 }
 
@@ -158,7 +158,8 @@ static void words_for(enum status why, uint32_t waited_ms, struct error *err)
 		error_hint(err, "Raise the pool's size, or send fewer requests at once.");
 		return;
 	default:
-		error_set(err, why, SQLSTATE_CANNOT_CONNECT_NOW, "Postgres can't be reached: %s", status_name(why));
+		error_set(err, why, SQLSTATE_CANNOT_CONNECT_NOW, "Postgres can't be reached: %s",
+			status_name(why));
 	}
 }
 
@@ -170,14 +171,14 @@ static uint32_t queue_ms(const struct session *s)
 enum status session_on_execute_failed(struct actor *self, struct msg *m)
 {
 	struct session *s = actor_state(self);
-	struct error err = { 0 };
+	struct error err = {0};
 	struct pgerror e;
 	struct msg *forget;
 	enum status why = m->tag == DONE ? done_of(m)->status : ask_failed_of(m)->status;
 
 	if (try_reopen(self, why))
 		return OK;
-	if (why == E_TIMEOUT) {	/* the pool may still hold it */
+	if (why == E_TIMEOUT) { /* the pool may still hold it */
 		pool_forget_new(self, &forget)->session = actor_pid(self);
 		actor_send(self, s->pool, &forget);
 	}
@@ -202,8 +203,8 @@ enum status session_on_lost(struct actor *self, struct msg *m)
 		return OK;
 	actor_count(self, gate_metrics.lost, 1);
 	if (pgerror_read(slice_data(&l->error), l->error.len, &e))
-		e = (struct pgerror){ .sqlstate = SQLSTATE_CONNECTION_FAILURE,
-			.message = "the connection to Postgres was lost" };
+		e = (struct pgerror){.sqlstate = SQLSTATE_CONNECTION_FAILURE,
+			.message = "the connection to Postgres was lost"};
 	if (v.unknown) {
 		e.detail = e.message;
 		e.sqlstate = SQLSTATE_TRANSACTION_RESOLUTION_UNKNOWN;
@@ -211,7 +212,7 @@ enum status session_on_lost(struct actor *self, struct msg *m)
 			    "it is not known whether it was committed";
 		e.hint = "Look whether the change is there before making it again.";
 	}
-	s->lease = 0;	/* nothing to give back */
+	s->lease = 0; /* nothing to give back */
 	s->backend = PID_NONE;
 	return settle(self, &e, &v);
 }
@@ -222,8 +223,8 @@ enum status session_on_lost(struct actor *self, struct msg *m)
 void session_last_words(struct actor *self, enum status why)
 {
 	struct session *s = actor_state(self);
-	struct pgerror e = { .sqlstate = SQLSTATE_ADMIN_SHUTDOWN,
-		.message = "terminating connection due to administrator command" };
+	struct pgerror e = {.sqlstate = SQLSTATE_ADMIN_SHUTDOWN,
+		.message = "terminating connection due to administrator command"};
 
 	if (!s->io || s->answering || actor_current(self) <= TLS)
 		return;

@@ -81,10 +81,10 @@ static void put_identity(struct writer *w, const struct startup *p, struct ident
 
 static void make_identity(struct session *s, const struct startup *p)
 {
-	struct identity head = { .replication = p->replication != STARTUP_NO_REPLICATION };
+	struct identity head = {.replication = p->replication != STARTUP_NO_REPLICATION};
 	struct writer w;
 
-	writer_init(&w, PARAMS_MAX);	/* a startup packet is smaller */
+	writer_init(&w, PARAMS_MAX); /* a startup packet is smaller */
 	put_identity(&w, p, &head);
 	check(!w.failed);
 	head.size = (uint32_t)sizeof(head) + w.len;
@@ -124,7 +124,8 @@ static void make_secret(struct actor *self, uint32_t minor)
 static enum status check_admission(struct session *s, struct error *err)
 {
 	if (!s->admitted)
-		return error_set(err, E_LIMIT, SQLSTATE_TOO_MANY_CONNECTIONS, "sorry, too many clients already");
+		return error_set(
+			err, E_LIMIT, SQLSTATE_TOO_MANY_CONNECTIONS, "sorry, too many clients already");
 	if (s->config->tls_required && !s->tls) {
 		error_set(err, E_DENIED, SQLSTATE_INVALID_AUTHORIZATION_SPECIFICATION,
 			"this server takes encrypted connections only");
@@ -137,7 +138,7 @@ static enum status check_admission(struct session *s, struct error *err)
 static enum status on_session_packet(struct actor *self, const struct startup *p)
 {
 	struct session *s = actor_state(self);
-	struct error err = { 0 };
+	struct error err = {0};
 
 	if (check_admission(s, &err)) {
 		actor_count(self, gate_metrics.login_failures, 1);
@@ -167,13 +168,13 @@ static enum status on_ssl_request(struct actor *self)
 {
 	struct session *s = actor_state(self);
 	const struct gate_config *c = s->config;
-	struct io_tls spec = { .server = true,
+	struct io_tls spec = {.server = true,
 		.cert_file = c->tls_cert,
 		.key_file = c->tls_key,
 		.ca_file = c->tls_ca,
 		.require_peer_cert = c->tls_ca != NULL,
-		.timeout_ms = login_ms(c) };
-	struct error err = { 0 };
+		.timeout_ms = login_ms(c)};
+	struct error err = {0};
 
 	if (s->ssl_asked)
 		return session_violation(self, "SSLRequest came twice");
@@ -181,10 +182,10 @@ static enum status on_ssl_request(struct actor *self)
 	if (!c->tls_cert)
 		return answer_byte(self, 'N');
 	if (s->input.len > 0) {
-		struct pgerror e = { .sqlstate = SQLSTATE_PROTOCOL_VIOLATION,
+		struct pgerror e = {.sqlstate = SQLSTATE_PROTOCOL_VIOLATION,
 			.message = "received unencrypted data after SSL request",
 			.detail = "This could be either a client-software bug or evidence of an attempted "
-				  "man-in-the-middle attack." };
+				  "man-in-the-middle attack."};
 
 		actor_count(self, gate_metrics.violations, 1);
 		return session_fatal(self, &e);
@@ -251,14 +252,14 @@ enum status session_on_login_bytes(struct actor *self, struct msg *m)
 	session_input_add(s, &io_bytes_of(m)->bytes);
 	while (actor_current(self) == STARTUP && s->input.len > 0) {
 		struct startup p;
-		struct error err = { 0 };
+		struct error err = {0};
 		struct slice packet;
 		uint32_t len;
 		enum status st = startup_peek(slice_data(&s->input), s->input.len, &len);
 
 		if (st == E_AGAIN || (st == OK && len > s->input.len))
 			break;
-		if (st != OK)	/* not Postgres's protocol; Postgres doesn't answer either */
+		if (st != OK) /* not Postgres's protocol; Postgres doesn't answer either */
 			return session_violation(self, NULL);
 		packet = slice_sub(&s->input, 0, len);
 		session_input_use(s, len);
@@ -299,8 +300,9 @@ enum status session_on_login_timeout(struct actor *self)
 	struct session *s = actor_state(self);
 
 	actor_count(self, gate_metrics.login_failures, 1);
-	log_info("gate", "login of %s from %s timed out", identity_user(s->who), (const char *)slice_data(&s->peer));
-	return E_CLOSED;	/* as Postgres: without a word */
+	log_info("gate", "login of %s from %s timed out", identity_user(s->who),
+		(const char *)slice_data(&s->peer));
+	return E_CLOSED; /* as Postgres: without a word */
 }
 
 /* ---- the group ---------------------------------------------------------------------------------------------- */
@@ -323,15 +325,15 @@ enum status session_open(struct actor *self)
 	o->settings = slice_copy(who->text + who->settings_at, who->settings_len);
 	if (who->has_keys)
 		o->keys = slice_copy(who->keys, sizeof(who->keys));
-	s->ask = actor_ask(self, s->pool, &m, login_ms(s->config) / 4 * 3 + 1);	/* in time to say why */
+	s->ask = actor_ask(self, s->pool, &m, login_ms(s->config) / 4 * 3 + 1); /* in time to say why */
 	return OK;
 }
 
 enum status session_begin_opening(struct actor *self)
 {
-	struct pgerror e = { .sqlstate = SQLSTATE_CANNOT_CONNECT_NOW,
+	struct pgerror e = {.sqlstate = SQLSTATE_CANNOT_CONNECT_NOW,
 		.message = "the database system is starting up",
-		.detail = "No pool of connections to Postgres is running." };
+		.detail = "No pool of connections to Postgres is running."};
 
 	if (session_open(self) == OK) {
 		actor_become(self, OPENING);
@@ -348,15 +350,16 @@ enum status session_on_open_refused(struct actor *self, struct msg *m)
 
 	actor_count(self, gate_metrics.login_failures, 1);
 	if (pgerror_read(slice_data(&r->error), r->error.len, &e))
-		e = (struct pgerror){ .sqlstate = SQLSTATE_CONNECTION_FAILURE, .message = "Postgres refused the login" };
+		e = (struct pgerror){
+			.sqlstate = SQLSTATE_CONNECTION_FAILURE, .message = "Postgres refused the login"};
 	return session_fatal(self, &e);
 }
 
 enum status session_on_open_failed(struct actor *self, struct msg *m)
 {
-	struct pgerror e = { .sqlstate = SQLSTATE_CANNOT_CONNECT_NOW,
+	struct pgerror e = {.sqlstate = SQLSTATE_CANNOT_CONNECT_NOW,
 		.message = "could not open a connection to Postgres",
-		.detail = m->tag == DONE && done_of(m)->text[0] ? done_of(m)->text : status_name(m->status) };
+		.detail = m->tag == DONE && done_of(m)->text[0] ? done_of(m)->text : status_name(m->status)};
 
 	actor_count(self, gate_metrics.login_failures, 1);
 	return session_fatal(self, &e);
@@ -365,7 +368,8 @@ enum status session_on_open_failed(struct actor *self, struct msg *m)
 /* The classifier reads SQL as it is with standard strings, in encodings whose bytes mean what they seem to mean. */
 static bool is_readable(const char *name, const char *value)
 {
-	static const char *const unreadable[] = { "SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004" };
+	static const char *const unreadable[] = {
+		"SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004"};
 
 	if (strcmp(name, "standard_conforming_strings") == 0)
 		return strcmp(value, "on") == 0;

@@ -23,7 +23,7 @@ enum { CLOSE_MAX = 64 };
 
 void session_input_add(struct session *s, struct slice *bytes)
 {
-	struct slice joined = { 0 };
+	struct slice joined = {0};
 
 	if (s->input.len == 0) {
 		s->input = slice_take(bytes);
@@ -105,7 +105,7 @@ static uint8_t put_in_front(struct session *s, struct slice *bytes)
 		wire_put_close(&w, 'S', "");
 	writer_put(&w, slice_data(bytes), bytes->len);
 	joined = writer_take(&w);
-	check(joined.len > bytes->len);	/* FRAMES_SCAN_MAX + FRAMES_UNNAMED_MAX < BYTES_MAX */
+	check(joined.len > bytes->len); /* FRAMES_SCAN_MAX + FRAMES_UNNAMED_MAX < BYTES_MAX */
 	slice_release(bytes);
 	*bytes = joined;
 	return s->has_unnamed ? BE_PARSE_COMPLETE : BE_CLOSE_COMPLETE;
@@ -115,12 +115,14 @@ static uint8_t put_in_front(struct session *s, struct slice *bytes)
 static void begin_answers(struct actor *self, const struct frames_cut *cut, uint8_t swallow)
 {
 	struct session *s = actor_state(self);
+	bool copy = (cut->flags & EXECUTE_COPY) && !s->pins;
 
 	s->started_us = actor_now_us(self);
-	s->answers = (struct answers){ 0 };
-	if (!swallow && (s->pins || (!cut->parses && !s->frames.in_batch)))
+	s->answers = (struct answers){0};
+	if (!swallow && !copy && (s->pins || (!cut->parses && !s->frames.in_batch)))
 		return;
 	answers_begin(&s->answers, swallow);
+	s->answers.copy = copy;
 	s->answers.parses = cut->parses + (swallow == BE_PARSE_COMPLETE);
 }
 
@@ -200,6 +202,15 @@ static enum status terminate(struct actor *self)
 	return OK;
 }
 
+/* It would wait for the COPY to end, and Postgres waits for the client to end it. */
+static enum status query_in_copy(struct actor *self, uint8_t type)
+{
+	struct session *s = actor_state(self);
+
+	s->answering = false; /* Postgres has said CopyInResponse, and no more */
+	return session_violation(self, "unexpected message type 0x%02X during COPY from stdin", type);
+}
+
 /* What stopped the scan, with nothing in front of it that could be sent. */
 static enum status on_stop(struct actor *self, const struct frames_cut *cut)
 {
@@ -207,6 +218,8 @@ static enum status on_stop(struct actor *self, const struct frames_cut *cut)
 
 	switch (cut->end) {
 	case FRAMES_HOLD:
+		if (s->answers.copy_in && !s->frames.copy_ended)
+			return query_in_copy(self, cut->bad_type);
 		s->holding = true;
 		slice_compact(&s->input);
 		return OK;
@@ -255,16 +268,42 @@ enum status session_feed(struct actor *self)
 	return st;
 }
 
+/* The bytes that complete the message of which the input is the beginning; 0 when that can't be said. */
+static uint32_t missing(const struct session *s, uint32_t n)
+{
+	struct wire_frame frame;
+
+	if (s->frames.remain || wire_frame_peek(slice_data(&s->input), s->input.len, UINT32_MAX, &frame) ||
+		frame.len <= s->input.len || frame.len - s->input.len >= n)
+		return 0;
+	return frame.len - s->input.len;
+}
+
+/* A message cut by the end of a chunk is put together by itself, so that the rest of the chunk isn't copied. */
 enum status session_on_bytes(struct actor *self, struct msg *m)
 {
 	struct session *s = actor_state(self);
-	struct io_bytes *in = io_bytes_of(m);
+	struct slice *in = &io_bytes_of(m)->bytes, part;
+	uint32_t n = missing(s, in->len);
 
 	s->credited = false;
-	actor_count(self, gate_metrics.bytes_in, in->bytes.len);
+	actor_count(self, gate_metrics.bytes_in, in->len);
 	if (s->leaving)
 		return OK;
-	session_input_add(s, &in->bytes);
+	if (n) {
+		enum status st;
+
+		part = slice_sub(in, 0, n);
+		in->off += n;
+		in->len -= n;
+		session_input_add(s, &part);
+		s->credited = true; /* not before the rest is there too */
+		st = session_feed(self);
+		s->credited = false;
+		if (st != OK || s->leaving)
+			return st;
+	}
+	session_input_add(s, in);
 	return session_feed(self);
 }
 
@@ -304,7 +343,7 @@ static enum status write_followed(struct actor *self, struct slice *bytes)
 	enum status st = OK;
 
 	answers_scan(a, slice_data(bytes), bytes->len, &cut);
-	if (!a->swallow && (s->pins || (a->parsed >= a->parses && !s->frames.in_batch)))
+	if (!a->swallow && !a->copy && (s->pins || (a->parsed >= a->parses && !s->frames.in_batch)))
 		a->on = false;
 	if (cut.n_head)
 		st = io_write_copy(self, s->io, cut.head, cut.n_head);
@@ -340,7 +379,7 @@ static void on_clean(struct actor *self)
 	if (s->answers.parsed < s->answers.parses)
 		s->has_unnamed = false;
 	s->started_us = 0;
-	s->answers = (struct answers){ 0 };
+	s->answers = (struct answers){0};
 	s->answering = s->risk = false;
 }
 

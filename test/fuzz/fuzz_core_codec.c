@@ -16,10 +16,10 @@ static struct worker *worker_of_one_node(void)
 	static struct sim *s;
 
 	if (!s) {
-		log_set_level((enum log_level)-1);
+		log_set_level((enum log_level) - 1);
 		catalog_add_core();
 		catalog_add_sup();
-		s = sim_new(&(struct sim_spec){ .seed = 1, .n_nodes = 1, .n_workers = 1 });
+		s = sim_new(&(struct sim_spec){.seed = 1, .n_nodes = 1, .n_workers = 1});
 	}
 	return sim_worker(s, 1, 0);
 }
@@ -53,14 +53,14 @@ static void fuzz_message(struct worker *w, const uint8_t *data, size_t size)
 	msg_print(m, &text);
 	check(!text.failed);
 	writer_release(&text);
-	m->bits &= (uint8_t)~MSG_IS_REQUEST;	/* settling it would send to a pid out of the input */
+	m->bits &= (uint8_t)~MSG_IS_REQUEST; /* settling it would send to a pid out of the input */
 	worker_msg_free(w, m);
 }
 
 /* Reads the input as a sequence of whatever the first byte of each value says, by all getters in turn. */
 static void fuzz_cursor(const uint8_t *data, size_t size)
 {
-	struct unpack u = { .p = data, .end = data + size };
+	struct unpack u = {.p = data, .end = data + size};
 	const uint8_t *bytes;
 	const char *text;
 	uint32_t n;
@@ -71,7 +71,8 @@ static void fuzz_cursor(const uint8_t *data, size_t size)
 		struct unpack before = u;
 
 		if (unpack_u64(&u, &v) == OK || (u = before, unpack_i64(&u, &i)) == OK ||
-			(u = before, unpack_str(&u, &text, &n)) == OK || (u = before, unpack_bin(&u, &bytes, &n)) == OK ||
+			(u = before, unpack_str(&u, &text, &n)) == OK ||
+			(u = before, unpack_bin(&u, &bytes, &n)) == OK ||
 			(u = before, unpack_array(&u, &n)) == OK || (u = before, unpack_map(&u, &n)) == OK ||
 			(u = before, unpack_skip(&u)) == OK) {
 			check(u.p > before.p && u.p <= u.end);

@@ -27,6 +27,12 @@ import traceback
 import urllib.error
 import urllib.request
 
+try:
+    import psycopg  # noqa: F401
+except ImportError:  # another Python than Debian's, which has it
+    if sys.executable != "/usr/bin/python3" and os.path.exists("/usr/bin/python3"):
+        os.execv("/usr/bin/python3", ["/usr/bin/python3"] + sys.argv)
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MULTIGRES = os.environ.get("MULTIGRES") or os.path.join(ROOT, "build", "multigres")
 MGCTL = os.environ.get("MGCTL") or os.path.join(os.path.dirname(MULTIGRES), "mgctl")
@@ -258,12 +264,11 @@ def children(pid):
     return found
 
 
-def comm(pid):
+def is_multigres(pid):
     try:
-        with open(f"/proc/{pid}/comm") as f:
-            return f.read().strip()
+        return os.readlink(f"/proc/{pid}/exe").split(" (deleted)")[0] == os.path.realpath(MULTIGRES)
     except OSError:
-        return ""
+        return False
 
 
 def rss_kb(pid):
@@ -358,9 +363,11 @@ class Cluster:
 
     @property
     def node(self):
-        for pid in children(self.process.pid):
-            if comm(pid).startswith("multigres"):
-                return pid
+        for _ in range(5):  # the kernel's list of children may leave one out while another ends
+            for pid in children(self.process.pid):
+                if is_multigres(pid):
+                    return pid
+            time.sleep(0.01)
         return None
 
     def postmaster(self):
@@ -383,7 +390,7 @@ class Cluster:
         """At any price."""
         process, self.process = self.process, None
         if process and process.poll() is None:
-            node = [p for p in children(process.pid) if comm(p).startswith("multigres")]
+            node = [p for p in children(process.pid) if is_multigres(p)]
             process.terminate()
             try:
                 process.wait(STOP_S)

@@ -2,7 +2,6 @@
 """`multigres dev` as a program: how it starts, what it refuses and with which words, how it stops, what HTTP says."""
 import os
 import re
-import shutil
 import socket
 import subprocess
 
@@ -14,8 +13,11 @@ def refused(*words, seconds=30, code=None, data=None, options=()):
     """Runs dev, which must end by itself with an error; gives (code, stderr)."""
     c = Cluster("refused", data=data) if not words else None
     argv = [harness.MULTIGRES, *words] if words else c.argv() + list(options)
-    p = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                       timeout=seconds, cwd="/")
+    try:
+        p = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           timeout=seconds, cwd="/")
+    except subprocess.TimeoutExpired as e:
+        raise Fail(f"it went on for {seconds} s; it said: {(e.stderr or b'').decode()[-400:]}")
     expect(p.returncode != 0, f"it was accepted: {p.stdout}")
     expect(p.returncode > 0, f"it died of signal {-p.returncode}: {p.stderr[-500:]}")
     expect("ready " not in p.stdout, "it said it was ready")
@@ -97,12 +99,12 @@ def second(c):
     c.serving()
 
 
-@case("a taken port is an error that names the flag to change")
+@case("a taken port is an error that names the flag to change", 90)
 def taken(c):
     for option, port in (("--listen", c.port), ("--http", c.http), ("--control", c.control)):
         _, err = refused(options=[option, f"{HOST}:{port}"], code=1)
         says(err, str(port), option)
-    _, err = refused(options=["--pg-port", str(c.pg_port)], seconds=60, code=1)
+    _, err = refused(options=["--pg-port", str(c.pg_port)], seconds=25, code=1)
     says(err, str(c.pg_port), "--pg-port")
     c.serving()
 
@@ -193,14 +195,14 @@ def not_ours(_c):
     expect(not c.postmaster(), "Postgres still runs")
     os.rename(os.path.join(pgdata, "multigres.mark"), os.path.join(pgdata, "mark.gone"))
     before = sorted(os.listdir(pgdata))
-    _, err = refused(data=d, seconds=60, code=1)
+    _, err = refused(data=d, seconds=25, code=1)
     says(err, "not made by Multigres")
     expect_equal(sorted(os.listdir(pgdata)), before, "its files")
 
 
 @case("missing Postgres binaries are named", 90)
 def missing(_c):
-    _, err = refused(options=["--pg-bin", "/nonexistent"], seconds=60, code=1)
+    _, err = refused(options=["--pg-bin", "/nonexistent"], seconds=25, code=1)
     says(err, "/nonexistent", "--pg-bin")
 
 
@@ -212,7 +214,7 @@ def version(_c):
         with open(path, "w") as f:
             f.write(f"#!/bin/sh\necho '{text}'\n")
         os.chmod(path, 0o755)
-    _, err = refused(options=["--pg-bin", d], seconds=60, code=1)
+    _, err = refused(options=["--pg-bin", d], seconds=25, code=1)
     says(err, r"9\.6")
 
 
@@ -223,7 +225,7 @@ def fails(_c):
     c.stop()
     with open(os.path.join(pgdata, "postgresql.conf"), "a") as f:
         f.write("\nshared_preload_libraries = 'no_such_library_xyz'\n")
-    _, err = refused(data=c.data, seconds=80, code=1)
+    _, err = refused(data=c.data, seconds=40, code=1)
     says(err, "no_such_library_xyz")
     expect(not c.postmaster(), "a Postgres was left running")
 

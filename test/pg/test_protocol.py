@@ -4,6 +4,7 @@ and in seeded pieces; what comes back must be equal, but for pids, keys and tabl
 (protocol 3.2) and what the gate answers itself (cancel, pids) has checks of its own at the end."""
 import os
 import random
+import re
 import struct
 import time
 
@@ -52,7 +53,7 @@ def plain(m):
     if m.kind == "A":
         return ("A", m.body[4:])
     if m.kind in "EN":
-        return (m.kind, m.fields())
+        return (m.kind, {k: re.sub(r"pg_temp_\d+", "pg_temp_N", v) for k, v in m.fields().items()})
     if m.kind == "D" and len(m.body) < 2000:
         return ("D", m.row())
     return (m.kind, bytes(m.body) if len(m.body) < 200 else (len(m.body), hash(m.body)))
@@ -509,8 +510,8 @@ def _(w):
 
 @script("Terminate after a query that wasn't waited for")
 def _(w):
+    w.query("set client_min_messages = error")
     w.query("create table if not exists goodbye (i int)")
-    w.query("truncate goodbye")
     w.send(query("insert into goodbye values (1)"), TERMINATE)
     w.to_end(5)
 

@@ -37,13 +37,13 @@ static enum status server_ping(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule server_rules[] = { { STATE_ANY, PING, server_ping } };
+static const struct rule server_rules[] = {{STATE_ANY, PING, server_ping}};
 BEHAVIOUR(server, sizeof(uint64_t), server_rules);
 
 static const struct child_spec children[] = {
-	{ .name = "server", .behaviour = &server_behaviour, .restart = PERMANENT, .worker = WORKER_SAME }
-};
-static const struct sup_spec tree = { .intensity = 1000, .period_ms = 1000, .children = children, .n_children = 1 };
+	{.name = "server", .behaviour = &server_behaviour, .restart = PERMANENT, .worker = WORKER_SAME}};
+static const struct sup_spec tree = {
+	.intensity = 1000, .period_ms = 1000, .children = children, .n_children = 1};
 
 /* Passes requests on to whoever is called "server" now. */
 static enum status front_ping(struct actor *self, struct msg *m)
@@ -57,7 +57,7 @@ static enum status front_ping(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule front_rules[] = { { STATE_ANY, PING, front_ping } };
+static const struct rule front_rules[] = {{STATE_ANY, PING, front_ping}};
 BEHAVIOUR(front, 0, front_rules);
 
 /* ---- clients ---- */
@@ -100,7 +100,7 @@ static enum status client_settled(struct actor *self, struct msg *m)
 
 	while (i < c->n && c->pending[i].corr != m->corr)
 		i++;
-	sim_assert(world.s, i < c->n);			/* ours, and not settled before */
+	sim_assert(world.s, i < c->n); /* ours, and not settled before */
 	sim_assert(world.s, m->tag != PONG || pong_of(m)->n == c->pending[i].n);
 	sim_assert(world.s, actor_now_us(self) <= c->pending[i].until_us + 2000);
 	if (m->tag == ASK_FAILED)
@@ -129,10 +129,10 @@ static void client_exit(struct actor *self, enum status why)
 }
 
 static const struct rule client_rules[] = {
-	{ STATE_ANY, TIMER, client_tick },
-	{ STATE_ANY, PONG, client_settled },
-	{ STATE_ANY, DONE, client_settled },
-	{ STATE_ANY, ASK_FAILED, client_settled },
+	{STATE_ANY, TIMER, client_tick},
+	{STATE_ANY, PONG, client_settled},
+	{STATE_ANY, DONE, client_settled},
+	{STATE_ANY, ASK_FAILED, client_settled},
 };
 BEHAVIOUR(client, sizeof(struct client), client_rules, .init = client_init, .exit = client_exit);
 
@@ -145,17 +145,20 @@ static void boot(struct sim *s, uint16_t node, void *arg)
 	(void)arg;
 	if (node == SERVER_NODE) {
 		sim_spawn(s, node, 0,
-			&(struct spawn){ .behaviour = &supervisor_behaviour, .args = &spec, .args_size = sizeof(spec) });
-		world.front = sim_spawn(s, node, 0, &(struct spawn){ .behaviour = &front_behaviour });
+			&(struct spawn){.behaviour = &supervisor_behaviour,
+				.args = &spec,
+				.args_size = sizeof(spec)});
+		world.front = sim_spawn(s, node, 0, &(struct spawn){.behaviour = &front_behaviour});
 	}
 	for (int i = 0; i < CLIENTS; i++)
 		if (i % NODES + 1 == node)
-			sim_spawn(s, node, (uint8_t)(i % 2), &(struct spawn){ .behaviour = &client_behaviour });
+			sim_spawn(s, node, (uint8_t)(i % 2), &(struct spawn){.behaviour = &client_behaviour});
 }
 
 static struct sim *start(int seed, const struct sim_net *net)
 {
-	struct sim_spec spec = { .seed = (uint64_t)seed, .n_nodes = NODES, .n_workers = 2, .boot = boot, .net = *net };
+	struct sim_spec spec = {
+		.seed = (uint64_t)seed, .n_nodes = NODES, .n_workers = 2, .boot = boot, .net = *net};
 
 	memset(&world, 0, sizeof(world));
 	return world.s = sim_new(&spec);
@@ -174,7 +177,7 @@ static void finish(struct sim *s)
 
 START_TEST(every_ask_is_answered_when_nothing_goes_wrong_but_the_server)
 {
-	struct sim *s = start(_i, &(struct sim_net){ 0 });
+	struct sim *s = start(_i, &(struct sim_net){0});
 
 	sim_run_for(s, RUN_US / 4);
 	world.stop = true;
@@ -182,14 +185,15 @@ START_TEST(every_ask_is_answered_when_nothing_goes_wrong_but_the_server)
 	sim_assert(s, world.asked > 10000);
 	sim_assert(s, world.failed_by[E_TIMEOUT] == 0);
 	sim_assert(s, world.served / FAILS_EVERY >= 10);
-	sim_assert(s, world.settled - world.answered >= world.served / FAILS_EVERY);	/* those and some queued */
+	sim_assert(
+		s, world.settled - world.answered >= world.served / FAILS_EVERY); /* those and some queued */
 	finish(s);
 }
 END_TEST
 
 START_TEST(asks_settle_once_when_links_lose_and_break)
 {
-	struct sim *s = start(_i, &(struct sim_net){ .loss_ppm = 50000 });
+	struct sim *s = start(_i, &(struct sim_net){.loss_ppm = 50000});
 
 	sim_fault(s, F_LINK_BREAKS, 200);
 	sim_fault(s, F_LINK_CLOGS, 200);
@@ -216,7 +220,7 @@ static void crash_or_restart(struct sim *s, void *arg)
 
 START_TEST(asks_settle_once_when_nodes_crash_and_come_back)
 {
-	struct sim *s = start(_i, &(struct sim_net){ .loss_ppm = 1000 });
+	struct sim *s = start(_i, &(struct sim_net){.loss_ppm = 1000});
 	struct rand_stream r = sim_stream(s, "test");
 
 	sim_after(s, 1000000, crash_or_restart, &r);
@@ -250,7 +254,7 @@ static void part_or_heal(struct sim *s, void *arg)
 
 START_TEST(asks_settle_once_when_the_network_parts_and_heals)
 {
-	struct sim *s = start(_i, &(struct sim_net){ 0 });
+	struct sim *s = start(_i, &(struct sim_net){0});
 	struct rand_stream r = sim_stream(s, "test");
 	uint64_t before;
 
@@ -267,10 +271,10 @@ END_TEST
 int main(void)
 {
 	const struct world_test tests[] = {
-		{ every_ask_is_answered_when_nothing_goes_wrong_but_the_server, 10 },
-		{ asks_settle_once_when_links_lose_and_break, 20 },
-		{ asks_settle_once_when_nodes_crash_and_come_back, 20 },
-		{ asks_settle_once_when_the_network_parts_and_heals, 20 },
+		{every_ask_is_answered_when_nothing_goes_wrong_but_the_server, 10},
+		{asks_settle_once_when_links_lose_and_break, 20},
+		{asks_settle_once_when_nodes_crash_and_come_back, 20},
+		{asks_settle_once_when_the_network_parts_and_heals, 20},
 	};
 
 	return world_main("sim asks", tests, ARRAY_LEN(tests));

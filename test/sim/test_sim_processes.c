@@ -20,7 +20,8 @@ static struct {
 	uint32_t runs, done, failed, next[LANES];
 } world;
 
-static void program(struct sim *s, uint16_t node, const struct proc_start *what, struct sim_run *run, void *arg)
+static void program(
+	struct sim *s, uint16_t node, const struct proc_start *what, struct sim_run *run, void *arg)
 {
 	(void)s, (void)node, (void)what, (void)arg;
 	*run = world.run;
@@ -28,10 +29,10 @@ static void program(struct sim *s, uint16_t node, const struct proc_start *what,
 
 static enum status keeper_init(struct actor *self, const void *args, size_t size)
 {
-	const char *const argv[] = { world.path, "-D", "x", NULL };
-	struct proc_start what = { .argv = argv, .uid = -1, .gid = -1, .die_with_node = world.die_with_node };
+	const char *const argv[] = {world.path, "-D", "x", NULL};
+	struct proc_start what = {.argv = argv, .uid = -1, .gid = -1, .die_with_node = world.die_with_node};
 	uint64_t *proc = actor_state(self);
-	struct error err = { 0 };
+	struct error err = {0};
 
 	(void)args, (void)size;
 	if (world.adopt)
@@ -75,17 +76,17 @@ static enum status keeper_output(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule keeper_rules[] = { { STATE_ANY, TELL, keeper_told }, { STATE_ANY, PROC_EXITED, keeper_exited },
-	{ STATE_ANY, PROC_OUTPUT, keeper_output } };
+static const struct rule keeper_rules[] = {{STATE_ANY, TELL, keeper_told},
+	{STATE_ANY, PROC_EXITED, keeper_exited}, {STATE_ANY, PROC_OUTPUT, keeper_output}};
 BEHAVIOUR(keeper, sizeof(uint64_t), keeper_rules, .init = keeper_init);
 
 static struct sim *start(int seed)
 {
-	struct sim_spec spec = { .seed = (uint64_t)seed, .n_nodes = 2, .n_workers = 1 };
+	struct sim_spec spec = {.seed = (uint64_t)seed, .n_nodes = 2, .n_workers = 1};
 
 	memset(&world, 0, sizeof(world));
 	world.path = "/bin/postgres";
-	world.run = (struct sim_run){ .run_us = UINT64_MAX, .stop_code = -1 };
+	world.run = (struct sim_run){.run_us = UINT64_MAX, .stop_code = -1};
 	world.s = sim_new(&spec);
 	sim_program(world.s, "/bin/postgres", program, NULL);
 	return world.s;
@@ -93,7 +94,7 @@ static struct sim *start(int seed)
 
 static struct pid keep(struct sim *s)
 {
-	struct pid p = sim_spawn(s, 1, 0, &(struct spawn){ .behaviour = &keeper_behaviour });
+	struct pid p = sim_spawn(s, 1, 0, &(struct spawn){.behaviour = &keeper_behaviour});
 
 	sim_run_for(s, 1000);
 	return p;
@@ -113,7 +114,7 @@ START_TEST(a_process_runs_its_time_and_tells_its_code)
 {
 	struct sim *s = start(_i);
 
-	world.run = (struct sim_run){ .run_us = 5000000, .code = 3, .output = "ready\n" };
+	world.run = (struct sim_run){.run_us = 5000000, .code = 3, .output = "ready\n"};
 	keep(s);
 	sim_assert(s, world.started == OK && world.os_pid > 0);
 	sim_run_for(s, 10000000);
@@ -146,7 +147,7 @@ START_TEST(signals_end_a_process_as_its_program_says)
 	struct sim *s = start(_i);
 	struct pid k;
 
-	world.run = (struct sim_run){ .run_us = UINT64_MAX, .stop_us = 2000000, .stop_code = 0 };
+	world.run = (struct sim_run){.run_us = UINT64_MAX, .stop_us = 2000000, .stop_code = 0};
 	k = keep(s);
 	send_signal(s, k, SIGHUP);
 	send_signal(s, k, SIGTERM);
@@ -155,7 +156,7 @@ START_TEST(signals_end_a_process_as_its_program_says)
 	sim_run_for(s, 1000000);
 	sim_assert(s, world.exits == 1 && world.code == 0 && world.signal == 0);
 
-	world.run = (struct sim_run){ .run_us = UINT64_MAX, .ignores_term = true };
+	world.run = (struct sim_run){.run_us = UINT64_MAX, .ignores_term = true};
 	k = keep(s);
 	send_signal(s, k, SIGTERM);
 	sim_run_for(s, 10000000);
@@ -172,7 +173,7 @@ START_TEST(a_stopped_process_stands_still_until_it_continues)
 	struct sim *s = start(_i);
 	struct pid k;
 
-	world.run = (struct sim_run){ .run_us = 1000000 };
+	world.run = (struct sim_run){.run_us = 1000000};
 	k = keep(s);
 	send_signal(s, k, SIGSTOP);
 	sim_run_for(s, 60000000);
@@ -243,7 +244,7 @@ static enum status job_run(const void *args, size_t size, struct writer *result)
 	memcpy(&j, args, sizeof(j));
 	world.runs++;
 	if (j.lane) {
-		sim_assert(world.s, world.next[j.lane] <= j.number);	/* in order; failed ones are left out */
+		sim_assert(world.s, world.next[j.lane] <= j.number); /* in order; failed ones are left out */
 		world.next[j.lane] = j.number + 1;
 	}
 	writer_put(result, &j, sizeof(j));
@@ -254,9 +255,10 @@ static enum status worker_init(struct actor *self, const void *args, size_t size
 {
 	(void)args, (void)size;
 	for (uint32_t i = 0; i < PIECES; i++) {
-		struct job j = { .lane = i % LANES, .number = i };
+		struct job j = {.lane = i % LANES, .number = i};
 
-		work_run(self, &(struct work){ .fn = job_run, .args = &j, .args_size = sizeof(j), .lane = j.lane });
+		work_run(self,
+			&(struct work){.fn = job_run, .args = &j, .args_size = sizeof(j), .lane = j.lane});
 	}
 	return OK;
 }
@@ -272,7 +274,7 @@ static enum status worker_done(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule labourer_rules[] = { { STATE_ANY, WORK_DONE, worker_done } };
+static const struct rule labourer_rules[] = {{STATE_ANY, WORK_DONE, worker_done}};
 BEHAVIOUR(labourer, 0, labourer_rules, .init = worker_init);
 
 START_TEST(work_is_done_once_and_in_order_within_its_lane)
@@ -281,7 +283,7 @@ START_TEST(work_is_done_once_and_in_order_within_its_lane)
 
 	sim_fault(s, F_WORK_SLOW, 100000);
 	sim_fault(s, F_WORK_FAILS, _i % 2 ? 100000 : 0);
-	sim_spawn(s, 1, 0, &(struct spawn){ .behaviour = &labourer_behaviour });
+	sim_spawn(s, 1, 0, &(struct spawn){.behaviour = &labourer_behaviour});
 	sim_assert(s, world.done == 0);
 	sim_run_for(s, 10000000);
 	sim_assert(s, world.done == PIECES && world.runs + world.failed == PIECES);
@@ -295,10 +297,10 @@ START_TEST(work_whose_actor_is_gone_still_runs_and_tells_nobody)
 {
 	struct sim *s = start(_i);
 
-	sim_exit(s, sim_spawn(s, 1, 0, &(struct spawn){ .behaviour = &labourer_behaviour }), E_SHUTDOWN);
+	sim_exit(s, sim_spawn(s, 1, 0, &(struct spawn){.behaviour = &labourer_behaviour}), E_SHUTDOWN);
 	sim_run_for(s, 10000000);
 	sim_assert(s, world.runs == PIECES && world.done == 0);
-	sim_spawn(s, 1, 0, &(struct spawn){ .behaviour = &labourer_behaviour });
+	sim_spawn(s, 1, 0, &(struct spawn){.behaviour = &labourer_behaviour});
 	memset(world.next, 0, sizeof(world.next));
 	sim_crash_node(s, 1);
 	sim_run_for(s, 10000000);
@@ -310,14 +312,14 @@ END_TEST
 int main(void)
 {
 	const struct world_test tests[] = {
-		{ a_process_runs_its_time_and_tells_its_code, 5 },
-		{ a_program_nobody_registered_does_not_start, 5 },
-		{ signals_end_a_process_as_its_program_says, 5 },
-		{ a_stopped_process_stands_still_until_it_continues, 5 },
-		{ a_process_that_outlives_its_node_can_be_adopted, 5 },
-		{ a_process_that_should_die_with_its_node_or_actor_does, 5 },
-		{ work_is_done_once_and_in_order_within_its_lane, 20 },
-		{ work_whose_actor_is_gone_still_runs_and_tells_nobody, 20 },
+		{a_process_runs_its_time_and_tells_its_code, 5},
+		{a_program_nobody_registered_does_not_start, 5},
+		{signals_end_a_process_as_its_program_says, 5},
+		{a_stopped_process_stands_still_until_it_continues, 5},
+		{a_process_that_outlives_its_node_can_be_adopted, 5},
+		{a_process_that_should_die_with_its_node_or_actor_does, 5},
+		{work_is_done_once_and_in_order_within_its_lane, 20},
+		{work_whose_actor_is_gone_still_runs_and_tells_nobody, 20},
 	};
 
 	return world_main("sim processes", tests, ARRAY_LEN(tests));

@@ -43,8 +43,11 @@ static enum status session_told(struct actor *self, struct msg *m)
 {
 	world.server_io = tell_of(m)->n;
 	if (world.tls) {
-		struct io_tls tls = { .server = !world.tls_wrong, .cert_file = "c", .key_file = "k", .alpn = "postgresql",
-			.timeout_ms = 1000 };
+		struct io_tls tls = {.server = !world.tls_wrong,
+			.cert_file = "c",
+			.key_file = "k",
+			.alpn = "postgresql",
+			.timeout_ms = 1000};
 		struct error err;
 
 		if (io_tls(self, world.server_io, &tls, &err))
@@ -77,9 +80,9 @@ static enum status ignore(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule session_rules[] = { { STATE_ANY, IO_BYTES, session_bytes }, { STATE_ANY, TELL, session_told },
-	{ STATE_ANY, IO_CLOSED, session_closed }, { STATE_ANY, IO_TLS_UP, session_tls },
-	{ STATE_ANY, IO_DRAINED, ignore } };
+static const struct rule session_rules[] = {{STATE_ANY, IO_BYTES, session_bytes},
+	{STATE_ANY, TELL, session_told}, {STATE_ANY, IO_CLOSED, session_closed},
+	{STATE_ANY, IO_TLS_UP, session_tls}, {STATE_ANY, IO_DRAINED, ignore}};
 BEHAVIOUR(session, 0, session_rules);
 
 static enum status server_accepted(struct actor *self, struct msg *m)
@@ -90,9 +93,10 @@ static enum status server_accepted(struct actor *self, struct msg *m)
 
 	world.n_accepted++;
 	snprintf(world.peer, sizeof(world.peer), "%s", a->peer);
-	ck_assert(actor_spawn(self, &(struct spawn){ .behaviour = &session_behaviour, .quiet = true }, &session) == OK);
+	ck_assert(actor_spawn(self, &(struct spawn){.behaviour = &session_behaviour, .quiet = true},
+			  &session) == OK);
 	ck_assert(io_give(self, a->io, session) == OK);
-	ck_assert(io_give(self, a->io, session) == E_CLOSED);	/* not ours any more */
+	ck_assert(io_give(self, a->io, session) == E_CLOSED); /* not ours any more */
 	tell_new(self, &out)->n = a->io;
 	actor_send(self, session, &out);
 	return OK;
@@ -100,16 +104,16 @@ static enum status server_accepted(struct actor *self, struct msg *m)
 
 static enum status server_init(struct actor *self, const void *args, size_t size)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	uint64_t io;
 
 	(void)args, (void)size;
-	world.listened = io_listen(self, &(struct io_listen){ .address = "0.0.0.0:5432" }, &io, &err);
+	world.listened = io_listen(self, &(struct io_listen){.address = "0.0.0.0:5432"}, &io, &err);
 	snprintf(world.text, sizeof(world.text), "%s", err.text);
 	return OK;
 }
 
-static const struct rule server_rules[] = { { STATE_ANY, IO_ACCEPTED, server_accepted } };
+static const struct rule server_rules[] = {{STATE_ANY, IO_ACCEPTED, server_accepted}};
 BEHAVIOUR(server, 0, server_rules, .init = server_init);
 
 /* ---- client: writes `total` bytes in chunks, reads them back ---- */
@@ -138,7 +142,7 @@ static enum status client_write(struct actor *self, uint64_t io)
 			return st;
 		world.sent += n;
 		if (io_queued(self, io))
-			break;			/* IO_DRAINED brings us back */
+			break; /* IO_DRAINED brings us back */
 	}
 	return OK;
 }
@@ -154,7 +158,7 @@ static enum status client_connected(struct actor *self, struct msg *m)
 		return OK;
 	io_credit(self, c->io, world.credit);
 	if (world.tls) {
-		struct io_tls tls = { .alpn = "postgresql", .timeout_ms = 1000 };
+		struct io_tls tls = {.alpn = "postgresql", .timeout_ms = 1000};
 		struct error err;
 
 		return io_tls(self, c->io, &tls, &err);
@@ -209,17 +213,16 @@ static enum status client_tls(struct actor *self, struct msg *m)
 	return client_write(self, t->io);
 }
 
-static const struct rule client_rules[] = { { STATE_ANY, IO_CONNECTED, client_connected },
-	{ STATE_ANY, IO_BYTES, client_bytes }, { STATE_ANY, IO_DRAINED, client_drained },
-	{ STATE_ANY, IO_CLOSED, client_closed }, { STATE_ANY, IO_TLS_UP, client_tls },
-	{ STATE_ANY, TELL, ignore } };
+static const struct rule client_rules[] = {{STATE_ANY, IO_CONNECTED, client_connected},
+	{STATE_ANY, IO_BYTES, client_bytes}, {STATE_ANY, IO_DRAINED, client_drained},
+	{STATE_ANY, IO_CLOSED, client_closed}, {STATE_ANY, IO_TLS_UP, client_tls}, {STATE_ANY, TELL, ignore}};
 BEHAVIOUR(client, sizeof(uint64_t), client_rules, .init = client_init);
 
 /* ---- runs ---- */
 
 static struct sim *start(int seed, bool with_server)
 {
-	struct sim_spec spec = { .seed = (uint64_t)seed, .n_nodes = 2, .n_workers = 2 };
+	struct sim_spec spec = {.seed = (uint64_t)seed, .n_nodes = 2, .n_workers = 2};
 
 	memset(&world, 0, sizeof(world));
 	world.address = seed % 2 ? "10.0.0.2:5432" : "node2:5432";
@@ -229,13 +232,13 @@ static struct sim *start(int seed, bool with_server)
 	world.credit = 1;
 	world.s = sim_new(&spec);
 	if (with_server)
-		world.server = sim_spawn(world.s, 2, 1, &(struct spawn){ .behaviour = &server_behaviour });
+		world.server = sim_spawn(world.s, 2, 1, &(struct spawn){.behaviour = &server_behaviour});
 	return world.s;
 }
 
 static struct pid connect_client(struct sim *s)
 {
-	return sim_spawn(s, 1, 0, &(struct spawn){ .behaviour = &client_behaviour });
+	return sim_spawn(s, 1, 0, &(struct spawn){.behaviour = &client_behaviour});
 }
 
 START_TEST(an_echo_comes_back_whole_through_short_reads_and_partial_writes)
@@ -249,8 +252,8 @@ START_TEST(an_echo_comes_back_whole_through_short_reads_and_partial_writes)
 	sim_assert(s, world.received == world.total && world.echoed == world.total);
 	sim_assert(s, strncmp(world.peer, "10.0.0.1:", 9) == 0);
 	sim_assert(s, world.n_server_closed == 1 && world.server_closed == E_CLOSED);
-	sim_assert(s, world.n_closed == 0);			/* who closes hears nothing */
-	sim_assert(s, sim_handles(s) == 1);			/* the listener */
+	sim_assert(s, world.n_closed == 0); /* who closes hears nothing */
+	sim_assert(s, sim_handles(s) == 1); /* the listener */
 	sim_free(s);
 }
 END_TEST
@@ -265,7 +268,7 @@ START_TEST(without_credit_nothing_is_delivered_and_the_writer_is_held)
 	connect_client(s);
 	sim_run_for(s, 60000000);
 	sim_assert(s, world.echoed == 0 && world.received == 0);
-	sim_assert(s, world.sent < world.total);		/* window and queue are full */
+	sim_assert(s, world.sent < world.total); /* window and queue are full */
 	sim_free(s);
 }
 END_TEST
@@ -342,14 +345,14 @@ START_TEST(two_listeners_on_an_address_are_refused_but_on_two_nodes_are_not)
 	struct sim *s = start(_i, true);
 
 	sim_assert(s, world.listened == OK);
-	sim_spawn(s, 1, 0, &(struct spawn){ .behaviour = &server_behaviour });
+	sim_spawn(s, 1, 0, &(struct spawn){.behaviour = &server_behaviour});
 	sim_assert(s, world.listened == OK);
-	sim_spawn(s, 2, 0, &(struct spawn){ .behaviour = &server_behaviour });
+	sim_spawn(s, 2, 0, &(struct spawn){.behaviour = &server_behaviour});
 	sim_assert(s, world.listened == E_EXISTS);
 	sim_assert(s, strcmp(world.text, "could not bind 0.0.0.0:5432: address already in use") == 0);
-	sim_exit(s, world.server, E_SHUTDOWN);			/* free again */
+	sim_exit(s, world.server, E_SHUTDOWN); /* free again */
 	sim_run_for(s, 1000);
-	sim_spawn(s, 2, 0, &(struct spawn){ .behaviour = &server_behaviour });
+	sim_spawn(s, 2, 0, &(struct spawn){.behaviour = &server_behaviour});
 	sim_assert(s, world.listened == OK);
 	sim_free(s);
 }
@@ -369,7 +372,7 @@ START_TEST(an_abort_is_a_reset_and_the_owners_end_is_a_close)
 	world.total = 50;
 	connect_client(s);
 	sim_run_for(s, 20000000);
-	sim_assert(s, world.received > 0 && world.received == world.echoed);	/* what was written still came */
+	sim_assert(s, world.received > 0 && world.received == world.echoed); /* what was written still came */
 	sim_assert(s, world.n_closed <= 1 && (world.n_closed == 1 || world.received == world.total));
 	sim_free(s);
 }
@@ -439,18 +442,18 @@ END_TEST
 int main(void)
 {
 	const struct world_test tests[] = {
-		{ an_echo_comes_back_whole_through_short_reads_and_partial_writes, 60 },
-		{ without_credit_nothing_is_delivered_and_the_writer_is_held, 10 },
-		{ each_read_uses_one_credit, 10 },
-		{ a_connection_to_nobody_is_refused, 10 },
-		{ a_connection_across_a_partition_times_out, 20 },
-		{ a_short_partition_only_delays_the_bytes, 20 },
-		{ two_listeners_on_an_address_are_refused_but_on_two_nodes_are_not, 3 },
-		{ an_abort_is_a_reset_and_the_owners_end_is_a_close, 20 },
-		{ a_crashed_node_resets_its_connections, 20 },
-		{ faults_reset_and_refuse_but_nothing_is_lost_silently, 60 },
-		{ tls_comes_up_on_both_sides_before_any_byte, 20 },
-		{ a_failed_handshake_is_told_once_and_ends_the_socket, 20 },
+		{an_echo_comes_back_whole_through_short_reads_and_partial_writes, 60},
+		{without_credit_nothing_is_delivered_and_the_writer_is_held, 10},
+		{each_read_uses_one_credit, 10},
+		{a_connection_to_nobody_is_refused, 10},
+		{a_connection_across_a_partition_times_out, 20},
+		{a_short_partition_only_delays_the_bytes, 20},
+		{two_listeners_on_an_address_are_refused_but_on_two_nodes_are_not, 3},
+		{an_abort_is_a_reset_and_the_owners_end_is_a_close, 20},
+		{a_crashed_node_resets_its_connections, 20},
+		{faults_reset_and_refuse_but_nothing_is_lost_silently, 60},
+		{tls_comes_up_on_both_sides_before_any_byte, 20},
+		{a_failed_handshake_is_told_once_and_ends_the_socket, 20},
 	};
 
 	return world_main("sim sockets", tests, ARRAY_LEN(tests));

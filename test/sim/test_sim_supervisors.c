@@ -53,7 +53,7 @@ static void child_exit(struct actor *self, enum status why)
 		note('-', *(char *)actor_state(self));
 }
 
-static const struct rule child_rules[] = { { STATE_ANY, TELL, child_told } };
+static const struct rule child_rules[] = {{STATE_ANY, TELL, child_told}};
 BEHAVIOUR(child, 1, child_rules, .init = child_init, .exit = child_exit);
 
 /* Doesn't end when told to; only when killed. */
@@ -62,7 +62,7 @@ static enum status child_ignores(struct actor *self, struct msg *m)
 	(void)self, (void)m;
 	return OK;
 }
-static const struct rule stubborn_rules[] = { { STATE_ANY, EXIT, child_ignores }, { STATE_ANY, TELL, child_told } };
+static const struct rule stubborn_rules[] = {{STATE_ANY, EXIT, child_ignores}, {STATE_ANY, TELL, child_told}};
 BEHAVIOUR(stubborn, 1, stubborn_rules, .init = child_init, .exit = child_exit, .trap_exit = true);
 
 /* ---- the top watches the supervisor under test ---- */
@@ -81,11 +81,11 @@ static enum status top_init(struct actor *self, const void *args, size_t size)
 
 	return actor_spawn(self,
 		&(struct spawn){
-			.behaviour = &supervisor_behaviour, .args = args, .args_size = size, .name = "sup" },
+			.behaviour = &supervisor_behaviour, .args = args, .args_size = size, .name = "sup"},
 		&pid);
 }
 
-static const struct rule top_rules[] = { { STATE_ANY, DOWN, top_down } };
+static const struct rule top_rules[] = {{STATE_ANY, DOWN, top_down}};
 BEHAVIOUR(top, 0, top_rules, .init = top_init, .trap_exit = true);
 
 static struct child_spec specs[CHILDREN];
@@ -93,25 +93,25 @@ static struct sup_spec sup;
 
 static struct sim *start(int seed, enum sup_strategy strategy, uint8_t workers)
 {
-	struct sim_spec spec = { .seed = (uint64_t)seed, .n_nodes = 1, .n_workers = workers };
-	static const char *const names[CHILDREN] = { "a", "b", "c" };
+	struct sim_spec spec = {.seed = (uint64_t)seed, .n_nodes = 1, .n_workers = workers};
+	static const char *const names[CHILDREN] = {"a", "b", "c"};
 
 	memset(&world, 0, sizeof(world));
 	for (int i = 0; i < CHILDREN; i++)
-		specs[i] = (struct child_spec){ .name = names[i],
+		specs[i] = (struct child_spec){.name = names[i],
 			.behaviour = &child_behaviour,
 			.args = names[i],
 			.args_size = 1,
 			.restart = PERMANENT,
 			.shutdown_ms = 100,
-			.worker = (uint8_t)(workers > 1 ? i % workers : WORKER_SAME) };
-	sup = (struct sup_spec){ .strategy = strategy,
+			.worker = (uint8_t)(workers > 1 ? i % workers : WORKER_SAME)};
+	sup = (struct sup_spec){.strategy = strategy,
 		.intensity = 3,
 		.period_ms = 1000,
 		.backoff_min_ms = 10,
 		.backoff_max_ms = 100,
 		.children = specs,
-		.n_children = CHILDREN };
+		.n_children = CHILDREN};
 	world.s = sim_new(&spec);
 	return world.s;
 }
@@ -120,7 +120,8 @@ static void go(struct sim *s)
 {
 	const struct sup_spec *spec = &sup;
 
-	sim_spawn(s, 1, 0, &(struct spawn){ .behaviour = &top_behaviour, .args = &spec, .args_size = sizeof(spec) });
+	sim_spawn(s, 1, 0,
+		&(struct spawn){.behaviour = &top_behaviour, .args = &spec, .args_size = sizeof(spec)});
 	sim_run_for(s, 100000);
 }
 
@@ -234,7 +235,7 @@ START_TEST(too_many_restarts_end_the_supervisor_and_escalate)
 	}
 	sim_assert(s, sim_now_us(s) - at < 1000000);
 	sim_assert(s, world.top_ended && world.top_why == E_INTENSITY);
-	sim_assert(s, sim_actors(s) == 1);	/* the top */
+	sim_assert(s, sim_actors(s) == 1); /* the top */
 	sim_free(s);
 }
 END_TEST
@@ -267,10 +268,11 @@ START_TEST(restarts_back_off)
 		sim_assert(s, strcmp(world.log, "-b+b") == 0);
 		waited = world.at_us[2] - world.at_us[0];
 		sim_assert(s, i == 0 ? waited < 2000 : waited >= 10000 && waited <= 122000);
-		sim_assert(s, i < 2 || i > 4 || waited > before + before / 3);	/* doubles, with jitter of a fifth */
+		sim_assert(s,
+			i < 2 || i > 4 || waited > before + before / 3); /* doubles, with jitter of a fifth */
 		before = waited;
 	}
-	sim_run_for(s, 2000000);			/* quiet: anew */
+	sim_run_for(s, 2000000); /* quiet: anew */
 	log_clear();
 	tell(s, "b", E_CRASHED);
 	sim_run_for(s, 150000);
@@ -313,12 +315,13 @@ END_TEST
 
 START_TEST(a_tree_of_supervisors_escalates_to_its_top_and_comes_back)
 {
-	static const struct child_spec leaf[] = {
-		{ .name = "x", .behaviour = &child_behaviour, .args = "x", .args_size = 1, .worker = WORKER_SAME }
-	};
+	static const struct child_spec leaf[] = {{.name = "x",
+		.behaviour = &child_behaviour,
+		.args = "x",
+		.args_size = 1,
+		.worker = WORKER_SAME}};
 	static const struct sup_spec subtree = {
-		.intensity = 1, .period_ms = 1000, .children = leaf, .n_children = 1
-	};
+		.intensity = 1, .period_ms = 1000, .children = leaf, .n_children = 1};
 	struct sim *s = start(_i, ONE_FOR_ONE, 1);
 
 	specs[1].behaviour = &supervisor_behaviour;
@@ -328,7 +331,7 @@ START_TEST(a_tree_of_supervisors_escalates_to_its_top_and_comes_back)
 	tell(s, "x", E_CRASHED);
 	sim_run_for(s, 100000);
 	expect_log(s, "-x+x");
-	tell(s, "x", E_CRASHED);		/* once too often: the subtree ends, and is started again */
+	tell(s, "x", E_CRASHED); /* once too often: the subtree ends, and is started again */
 	sim_run_for(s, 100000);
 	expect_log(s, "-x+x");
 	sim_assert(s, !world.top_ended);
@@ -339,17 +342,17 @@ END_TEST
 int main(void)
 {
 	const struct world_test tests[] = {
-		{ children_start_in_order_and_end_in_reverse, 20 },
-		{ one_for_one_restarts_only_the_one, 20 },
-		{ rest_for_one_restarts_what_started_later, 20 },
-		{ one_for_all_restarts_all, 20 },
-		{ transient_and_temporary_children_stay_down_as_they_should, 20 },
-		{ too_many_restarts_end_the_supervisor_and_escalate, 20 },
-		{ restarts_far_apart_are_forgiven, 20 },
-		{ restarts_back_off, 20 },
-		{ a_child_that_does_not_end_in_time_is_killed, 20 },
-		{ a_supervisor_whose_child_does_not_start_ends_with_its_reason, 20 },
-		{ a_tree_of_supervisors_escalates_to_its_top_and_comes_back, 20 },
+		{children_start_in_order_and_end_in_reverse, 20},
+		{one_for_one_restarts_only_the_one, 20},
+		{rest_for_one_restarts_what_started_later, 20},
+		{one_for_all_restarts_all, 20},
+		{transient_and_temporary_children_stay_down_as_they_should, 20},
+		{too_many_restarts_end_the_supervisor_and_escalate, 20},
+		{restarts_far_apart_are_forgiven, 20},
+		{restarts_back_off, 20},
+		{a_child_that_does_not_end_in_time_is_killed, 20},
+		{a_supervisor_whose_child_does_not_start_ends_with_its_reason, 20},
+		{a_tree_of_supervisors_escalates_to_its_top_and_comes_back, 20},
 	};
 
 	return world_main("sim supervisors", tests, ARRAY_LEN(tests));

@@ -40,27 +40,27 @@ static enum status clock_timer(struct actor *self, struct msg *m)
 	struct clock *c = actor_state(self);
 	uint64_t key = timer_of(m)->key, now_ms = (sim_now_us(world.s) - world.began_us) / 1000;
 
-	sim_assert(world.s, key % 8 != 0);			/* cancelled */
+	sim_assert(world.s, key % 8 != 0); /* cancelled */
 	sim_assert(world.s, now_ms >= c->due_ms[key] && now_ms <= c->due_ms[key] + 2);
-	sim_assert(world.s, c->due_ms[key] + 1 >= world.last_ms);	/* in order, to the wheel's millisecond */
+	sim_assert(world.s, c->due_ms[key] + 1 >= world.last_ms); /* in order, to the wheel's millisecond */
 	world.last_ms = c->due_ms[key];
 	world.fired++;
 	return OK;
 }
 
-static const struct rule clock_rules[] = { { STATE_ANY, TIMER, clock_timer } };
+static const struct rule clock_rules[] = {{STATE_ANY, TIMER, clock_timer}};
 BEHAVIOUR(clock, sizeof(struct clock), clock_rules, .init = clock_init);
 
 START_TEST(timers_come_in_order_and_in_virtual_time)
 {
-	struct sim_spec spec = { .seed = (uint64_t)_i, .n_nodes = 2, .n_workers = 2 };
+	struct sim_spec spec = {.seed = (uint64_t)_i, .n_nodes = 2, .n_workers = 2};
 	struct sim *s = sim_new(&spec);
 
 	memset(&world, 0, sizeof(world));
 	world.s = s;
 	sim_run_for(s, (uint64_t)_i * 777);
 	world.began_us = sim_now_us(s);
-	sim_spawn(s, 2, 1, &(struct spawn){ .behaviour = &clock_behaviour });
+	sim_spawn(s, 2, 1, &(struct spawn){.behaviour = &clock_behaviour});
 	sim_run_for(s, 200000000);
 	sim_assert(s, sim_now_us(s) == world.began_us + 200000000);
 	sim_assert(s, world.fired == TIMERS - world.cancelled);
@@ -77,7 +77,7 @@ static bool never(struct sim *s, void *arg)
 
 START_TEST(an_idle_year_takes_no_time)
 {
-	struct sim_spec spec = { .seed = (uint64_t)_i, .n_nodes = 9, .n_workers = 4 };
+	struct sim_spec spec = {.seed = (uint64_t)_i, .n_nodes = 9, .n_workers = 4};
 	struct sim *s = sim_new(&spec);
 	uint64_t asked = 0;
 
@@ -116,7 +116,7 @@ static enum status chatter_ping(struct actor *self, struct msg *m)
 	struct msg *out;
 
 	if (actor_random(self) % 100 == 0)
-		return OK;			/* no answer: the runtime's */
+		return OK; /* no answer: the runtime's */
 	pong_new(self, &out)->n = ping_of(m)->n;
 	actor_reply(self, m, &out);
 	return OK;
@@ -128,8 +128,8 @@ static enum status chatter_heard(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule chatter_rules[] = { { STATE_ANY, TIMER, chatter_tick }, { STATE_ANY, PING, chatter_ping },
-	{ STATE_ANY, PONG, chatter_heard }, { STATE_ANY, ASK_FAILED, chatter_heard } };
+static const struct rule chatter_rules[] = {{STATE_ANY, TIMER, chatter_tick}, {STATE_ANY, PING, chatter_ping},
+	{STATE_ANY, PONG, chatter_heard}, {STATE_ANY, ASK_FAILED, chatter_heard}};
 BEHAVIOUR(chatter, 0, chatter_rules, .init = chatter_init);
 
 static void boot(struct sim *s, uint16_t node, void *arg)
@@ -138,7 +138,8 @@ static void boot(struct sim *s, uint16_t node, void *arg)
 	for (uint64_t i = 0; i < CHATTERS; i++)
 		if (i % NODES + 1 == node)
 			sim_spawn(s, node, (uint8_t)(i % 2),
-				&(struct spawn){ .behaviour = &chatter_behaviour, .args = &i, .args_size = sizeof(i) });
+				&(struct spawn){
+					.behaviour = &chatter_behaviour, .args = &i, .args_size = sizeof(i)});
 }
 
 static void crash(struct sim *s, void *arg)
@@ -155,8 +156,8 @@ static void restart(struct sim *s, void *arg)
 
 static uint64_t chat(uint64_t seed)
 {
-	struct sim_spec spec = { .seed = seed, .n_nodes = NODES, .n_workers = 2, .boot = boot,
-		.net = { .loss_ppm = 10000 } };
+	struct sim_spec spec = {
+		.seed = seed, .n_nodes = NODES, .n_workers = 2, .boot = boot, .net = {.loss_ppm = 10000}};
 	struct sim *s = sim_new(&spec);
 	uint64_t hash;
 
@@ -172,7 +173,7 @@ static uint64_t chat(uint64_t seed)
 
 START_TEST(the_same_seed_gives_the_same_hash_twice_in_a_process)
 {
-	void *shift = malloc(4096 * (size_t)(_i % 7 + 1));	/* addresses are of no account */
+	void *shift = malloc(4096 * (size_t)(_i % 7 + 1)); /* addresses are of no account */
 	uint64_t first = chat((uint64_t)_i);
 
 	ck_assert_uint_eq(first, chat((uint64_t)_i));
@@ -202,16 +203,16 @@ END_TEST
 int main(void)
 {
 	const struct world_test tests[] = {
-		{ timers_come_in_order_and_in_virtual_time, 50 },
-		{ an_idle_year_takes_no_time, 2 },
-		{ the_same_seed_gives_the_same_hash_twice_in_a_process, 20 },
-		{ the_same_seed_gives_the_same_hash_in_another_process, 5 },
-		{ different_seeds_give_different_hashes, 10 },
+		{timers_come_in_order_and_in_virtual_time, 50},
+		{an_idle_year_takes_no_time, 2},
+		{the_same_seed_gives_the_same_hash_twice_in_a_process, 20},
+		{the_same_seed_gives_the_same_hash_in_another_process, 5},
+		{different_seeds_give_different_hashes, 10},
 	};
 	int hash_of = world_env("SIM_HASH_OF", -1);
 
 	if (hash_of >= 0) {
-		log_set_level((enum log_level)-1);
+		log_set_level((enum log_level) - 1);
 		catalog_add_world();
 		printf("%llu\n", (unsigned long long)chat((uint64_t)hash_of));
 		return 0;

@@ -43,13 +43,13 @@ MSG_FOLDER_DEFINE(world, WORLD_MESSAGES);
 STATES(one, ONE_STATE);
 
 #define BEHAVIOUR(name_, state_, rules_, ...)                                                                \
-	static const struct behaviour name_##_behaviour = { .name = #name_,                                  \
+	static const struct behaviour name_##_behaviour = {.name = #name_,                                   \
 		.state_size = (state_),                                                                      \
 		.rules = rules_,                                                                             \
 		.n_rules = ARRAY_LEN(rules_),                                                                \
 		.states = one_state_names,                                                                   \
 		.n_states = 1,                                                                               \
-		__VA_ARGS__ }
+		__VA_ARGS__}
 
 /* An assertion whose failure says how to see it again. */
 #define sim_assert(s, cond)                                                                                  \
@@ -75,7 +75,7 @@ __attribute__((unused)) static uint64_t world_value(const void *args)
 
 struct world_test {
 	const TTest *test;
-	int seeds;			/* 0: once, without a seed */
+	int seeds; /* 0: once, without a seed */
 };
 
 __attribute__((unused)) static int world_main(const char *name, const struct world_test *tests, size_t n)
@@ -86,7 +86,7 @@ __attribute__((unused)) static int world_main(const char *name, const struct wor
 
 	log_set_level(world_env("SIM_LOG", 0) ? LOG_DEBUG_LEVEL : LOG_ERROR_LEVEL);
 	if (!world_env("SIM_LOG", 0))
-		log_set_level((enum log_level)-1);
+		log_set_level((enum log_level) - 1);
 	catalog_add_core();
 	catalog_add_sup();
 	catalog_add_world();

@@ -16,8 +16,8 @@ START_TEST(a_stream_is_xoshiro256pp_seeded_by_splitmix64)
 	struct rand_stream r = rand_init(0);
 
 	ck_assert(r.s[0] == 0xe220a8397b1dcdafull && r.s[1] == 0x6e789e6aa1b965f4ull);
-	r = (struct rand_stream){ .s = { 1, 2, 3, 4 } };
-	ck_assert_uint_eq(rand_u64(&r), 41943041u);	/* xoshiro256++ of state 1, 2, 3, 4 */
+	r = (struct rand_stream){.s = {1, 2, 3, 4}};
+	ck_assert_uint_eq(rand_u64(&r), 41943041u); /* xoshiro256++ of state 1, 2, 3, 4 */
 	ck_assert_uint_eq(rand_u64(&r), 58720359u);
 }
 END_TEST
@@ -42,7 +42,7 @@ END_TEST
 START_TEST(draws_stay_in_range_and_are_even)
 {
 	struct rand_stream r = rand_init((uint64_t)_i);
-	uint32_t hits[10] = { 0 }, chances = 0;
+	uint32_t hits[10] = {0}, chances = 0;
 	uint64_t sum = 0;
 
 	ck_assert_uint_eq(rand_below(&r, 0), 0);
@@ -80,7 +80,7 @@ START_TEST(percentiles_are_within_two_percent)
 	static uint64_t values[N];
 	static struct hist h;
 	struct rand_stream r = rand_init((uint64_t)_i);
-	static const uint32_t asked[] = { 1, 100, 1000, 5000, 9000, 9900, 9990, 10000 };
+	static const uint32_t asked[] = {1, 100, 1000, 5000, 9000, 9900, 9990, 10000};
 	uint64_t sum = 0;
 
 	hist_reset(&h);
@@ -105,7 +105,7 @@ END_TEST
 
 START_TEST(small_values_are_exact_and_huge_ones_are_kept)
 {
-	struct hist h = { 0 };
+	struct hist h = {0};
 
 	ck_assert_uint_eq(hist_percentile(&h, 5000), 0);
 	ck_assert_uint_eq(hist_count_le(&h, 10), 0);
@@ -144,7 +144,7 @@ START_TEST(merging_and_coding_keep_everything)
 		ck_assert_int_eq(hist_decode(w.buf->data, n, &decoded, &used), E_INVALID);
 		ck_assert_mem_eq(&decoded, &before, sizeof(before));
 	}
-	for (int i = 0; i < 20000; i++) {		/* any bytes are refused or taken in range */
+	for (int i = 0; i < 20000; i++) { /* any bytes are refused or taken in range */
 		uint8_t bytes[200];
 
 		rand_bytes(&r, bytes, sizeof(bytes));
@@ -223,7 +223,8 @@ START_TEST(metrics_render_as_prometheus_reads_them)
 	ck_assert(strstr(text, "t_took_us_bucket{op=\"x\",le=\"5000000\"} 2\n"));
 	ck_assert(strstr(text, "t_took_us_bucket{op=\"x\",le=\"+Inf\"} 2\n"));
 	ck_assert(strstr(text, "t_took_us_sum{op=\"x\"} 3000050\nt_took_us_count{op=\"x\"} 2\n"));
-	ck_assert(strstr(text, "t_took_seconds_bucket{le=\"0.001\"} 0\nt_took_seconds_bucket{le=\"0.0025\"} 1\n"));
+	ck_assert(strstr(
+		text, "t_took_seconds_bucket{le=\"0.001\"} 0\nt_took_seconds_bucket{le=\"0.0025\"} 1\n"));
 	ck_assert(strstr(text, "t_took_seconds_bucket{le=\"60\"} 1\n"));
 	ck_assert(strstr(text, "t_took_seconds_sum 0.0015\nt_took_seconds_count 1\n"));
 	writer_release(&w);

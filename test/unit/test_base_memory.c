@@ -12,7 +12,8 @@
 
 START_TEST(a_slice_of_a_slice_shares_and_counts_the_chunk)
 {
-	struct slice whole = slice_copy("hello world", 11), part = slice_sub(&whole, 6, 5), none = slice_sub(&whole, 3, 0);
+	struct slice whole = slice_copy("hello world", 11), part = slice_sub(&whole, 6, 5),
+		     none = slice_sub(&whole, 3, 0);
 
 	ck_assert_uint_eq(whole.buf->refs, 2);
 	ck_assert(none.buf == NULL && none.len == 0);
@@ -28,7 +29,7 @@ END_TEST
 
 START_TEST(compacting_lets_go_of_a_much_larger_chunk)
 {
-	struct slice whole = { .buf = buf_new(4096), .len = 4096 }, part, most;
+	struct slice whole = {.buf = buf_new(4096), .len = 4096}, part, most;
 
 	memset(whole.buf->data, 'x', 4096);
 	part = slice_sub(&whole, 10, 20);
@@ -54,8 +55,8 @@ static void give_back(struct buf_pool *pool, struct buf *b)
 
 START_TEST(a_pooled_chunk_goes_back_to_its_pool_once)
 {
-	struct buf_pool pool = { give_back };
-	struct slice s = { .buf = buf_new(100), .len = 50 }, other;
+	struct buf_pool pool = {give_back};
+	struct slice s = {.buf = buf_new(100), .len = 50}, other;
 
 	s.buf->pool = &pool;
 	other = slice_sub(&s, 0, 50);
@@ -63,7 +64,7 @@ START_TEST(a_pooled_chunk_goes_back_to_its_pool_once)
 	ck_assert(other.buf != s.buf && !other.buf->pool);
 	slice_release(&s);
 	ck_assert_uint_eq(given_back, 1);
-	slice_privatise(&other);		/* already private: stays */
+	slice_privatise(&other); /* already private: stays */
 	slice_release(&other);
 	ck_assert_uint_eq(given_back, 1);
 }
@@ -89,7 +90,8 @@ END_TEST
 
 START_TEST(a_writer_puts_all_kinds_and_patches_a_length)
 {
-	static const uint8_t expected[] = { 0, 0, 0, 9, 7, 1, 2, 'a', 0, 'b', '4', '2', 0, 0, 0, 0, 0, 0, 0, 5 };
+	static const uint8_t expected[] = {
+		0, 0, 0, 9, 7, 1, 2, 'a', 0, 'b', '4', '2', 0, 0, 0, 0, 0, 0, 0, 5};
 	struct writer w;
 	struct slice s;
 
@@ -206,11 +208,12 @@ START_TEST(a_list_keeps_order_and_bears_removal_of_the_current_item)
 		else
 			list_push_front(&l, &items[i].link);
 	}
-	list_each(it, &l) {
+	list_each(it, &l)
+	{
 		ck_assert_int_eq(LIST_ITEM(it, struct item, link)->n, seen == 0 ? 4 : seen - 1);
 		seen++;
 		list_remove(it);
-		list_remove(it);		/* harmless */
+		list_remove(it); /* harmless */
 	}
 	ck_assert_int_eq(seen, 5);
 	ck_assert(list_empty(&l));
@@ -219,8 +222,8 @@ END_TEST
 
 START_TEST(an_hlist_removes_from_anywhere_and_twice)
 {
-	struct item items[3] = { 0 };
-	struct hlist l = { 0 };
+	struct item items[3] = {0};
+	struct hlist l = {0};
 
 	for (int i = 0; i < 3; i++)
 		hlist_push(&l, &items[i].hash);
@@ -244,7 +247,7 @@ START_TEST(every_status_has_a_name_and_numbers_out_of_range_too)
 	ck_assert_str_eq(status_name(OK), "ok");
 	ck_assert_str_eq(status_name(E_NODE_DOWN), "node_down");
 	ck_assert(status_name((enum status)STATUS_COUNT) != NULL);
-	ck_assert(status_name((enum status)-1) != NULL);
+	ck_assert(status_name((enum status) - 1) != NULL);
 }
 END_TEST
 

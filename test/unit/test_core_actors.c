@@ -46,10 +46,14 @@ static enum status note(struct actor *self, struct msg *m)
 	struct seen *x = &p->seen[p->n++];
 
 	ck_assert(p->n < SEEN_MAX);
-	*x = (struct seen){ .tag = m->tag, .corr = m->corr, .from = m->from, .state = actor_current(self) };
+	*x = (struct seen){.tag = m->tag, .corr = m->corr, .from = m->from, .state = actor_current(self)};
 	switch (m->tag) {
 	case TIMER:
 		x->n = timer_of(m)->key;
+		if (x->n == 50) { /* 51 and 52 are due as well, their TIMERs in the mailbox */
+			actor_timer_cancel(self, 51);
+			actor_timer(self, 52, 500);
+		}
 		break;
 	case DOWN:
 		x->status = down_of(m)->status;
@@ -155,23 +159,23 @@ static void probe_exit(struct actor *self, enum status why)
 }
 
 static const struct rule probe_rules[] = {
-	{ STATE_ANY, TELL, on_act },
-	{ STATE_ANY, PING, on_ping },
-	{ STATE_ANY, PONG, note },
-	{ STATE_ANY, DONE, note },
-	{ STATE_ANY, TIMER, note },
-	{ STATE_ANY, DOWN, note },
-	{ STATE_ANY, ASK_FAILED, note },
-	{ STATE_ANY, LATEST, note },
+	{STATE_ANY, TELL, on_act},
+	{STATE_ANY, PING, on_ping},
+	{STATE_ANY, PONG, note},
+	{STATE_ANY, DONE, note},
+	{STATE_ANY, TIMER, note},
+	{STATE_ANY, DOWN, note},
+	{STATE_ANY, ASK_FAILED, note},
+	{STATE_ANY, LATEST, note},
 };
 static const struct rule trap_rules[] = {
-	{ STATE_ANY, TELL, on_act },
-	{ STATE_ANY, DOWN, note },
-	{ STATE_ANY, EXIT, note },
+	{STATE_ANY, TELL, on_act},
+	{STATE_ANY, DOWN, note},
+	{STATE_ANY, EXIT, note},
 };
 
 #define PROBE(name_, rules_, ...)                                                                            \
-	static const struct behaviour name_ = { .name = #name_,                                              \
+	static const struct behaviour name_ = {.name = #name_,                                               \
 		.state_size = sizeof(uint32_t),                                                              \
 		.rules = rules_,                                                                             \
 		.n_rules = ARRAY_LEN(rules_),                                                                \
@@ -179,14 +183,14 @@ static const struct rule trap_rules[] = {
 		.n_states = ARRAY_LEN(probe_state_names),                                                    \
 		.init = probe_init,                                                                          \
 		.exit = probe_exit,                                                                          \
-		__VA_ARGS__ }
+		__VA_ARGS__}
 PROBE(plain, probe_rules, .mailbox_cap = 5);
 PROBE(trapping, trap_rules, .trap_exit = true);
 
 static void set_up(void)
 {
 	memset(probes, 0, sizeof(probes));
-	s = sim_new(&(struct sim_spec){ .seed = 1, .n_nodes = 1, .n_workers = 1 });
+	s = sim_new(&(struct sim_spec){.seed = 1, .n_nodes = 1, .n_workers = 1});
 	w = sim_worker(s, 1, 0);
 }
 
@@ -197,7 +201,7 @@ static void tear_down(void)
 
 static struct pid make(uint32_t i, const struct behaviour *b)
 {
-	return sim_spawn(s, 1, 0, &(struct spawn){ .behaviour = b, .args = &i, .args_size = sizeof(i) });
+	return sim_spawn(s, 1, 0, &(struct spawn){.behaviour = b, .args = &i, .args_size = sizeof(i)});
 }
 
 static void settle(void)
@@ -287,8 +291,11 @@ static enum status spawn_children(struct actor *self)
 {
 	for (uint32_t i = 1; i < 4; i++)
 		ck_assert(actor_spawn(self,
-				  &(struct spawn){ .behaviour = &plain, .args = &i, .args_size = sizeof(i),
-					  .quiet = i == 2, .orphan = i == 3 },
+				  &(struct spawn){.behaviour = &plain,
+					  .args = &i,
+					  .args_size = sizeof(i),
+					  .quiet = i == 2,
+					  .orphan = i == 3},
 				  NULL) == OK);
 	return OK;
 }
@@ -327,10 +334,10 @@ static enum status spawn_failing(struct actor *self)
 	struct msg *out;
 
 	probes[1].init_fails = E_DENIED;
-	ck_assert(actor_spawn(self, &(struct spawn){ .behaviour = &plain, .args = &i, .args_size = sizeof(i) }, &pid) ==
-		  E_DENIED);
+	ck_assert(actor_spawn(self, &(struct spawn){.behaviour = &plain, .args = &i, .args_size = sizeof(i)},
+			  &pid) == E_DENIED);
 	ck_assert(pid_is_none(pid));
-	ck_assert(pid_equal(actor_pid(self), probes[0].pid));	/* we are still ourselves */
+	ck_assert(pid_equal(actor_pid(self), probes[0].pid)); /* we are still ourselves */
 	latest_new(self, &out)->n = 1;
 	actor_send(self, actor_pid(self), &out);
 	return OK;
@@ -412,7 +419,7 @@ START_TEST(an_answer_comes_with_the_asks_correlation)
 	ck_assert_uint_eq(last(0)->corr, probes[0].corr);
 	ck_assert(pid_equal(last(0)->from, probes[1].pid));
 	sim_run_for(s, 1000000);
-	ck_assert_uint_eq(probes[0].n, 1);	/* no timeout after it */
+	ck_assert_uint_eq(probes[0].n, 1); /* no timeout after it */
 	ck_assert_uint_eq(live_messages(), 0);
 }
 END_TEST
@@ -459,7 +466,7 @@ static enum status answer_kept(struct actor *self)
 	struct probe *p = probe_of(self);
 
 	for (uint32_t i = 0; i < p->n_kept; i++) {
-		uint32_t k = (i + 1) % p->n_kept;	/* not in order */
+		uint32_t k = (i + 1) % p->n_kept; /* not in order */
 
 		actor_reply_status(self, p->kept[k], E_EXISTS, "number %u", (unsigned)ping_of(p->kept[k])->n);
 		actor_drop(self, p->kept[k], OK);
@@ -543,8 +550,8 @@ static enum status ask_other_node(struct actor *self)
 
 START_TEST(asks_of_nobody_fail_at_once)
 {
-	static act_fn *const fns[] = { ask_stranger, ask_nobody, ask_other_node };
-	static const enum status why[] = { E_NOPROC, E_NOPROC, E_NODE_DOWN };
+	static act_fn *const fns[] = {ask_stranger, ask_nobody, ask_other_node};
+	static const enum status why[] = {E_NOPROC, E_NOPROC, E_NODE_DOWN};
 
 	make(0, &plain);
 	for (int i = 0; i < 3; i++) {
@@ -566,7 +573,7 @@ START_TEST(forwarding_keeps_sender_and_obligation)
 	ck_assert(pid_equal(last(2)->from, probes[0].pid));
 	act(2, end_normally);
 	probes[0].n = 0;
-	act(0, ask_1);				/* forwarded to the dead */
+	act(0, ask_1); /* forwarded to the dead */
 	expect_failed(E_NOPROC);
 }
 END_TEST
@@ -628,7 +635,7 @@ START_TEST(a_request_whose_deadline_passed_in_the_mailbox_is_not_handled)
 	m = worker_msg_new(w, PING);
 	m->to = probes[1].pid;
 	m->from = probes[0].pid;
-	m->deadline_us = 1;			/* long ago on any clock here */
+	m->deadline_us = 1; /* long ago on any clock here */
 	worker_deliver(w, m);
 	settle();
 	ck_assert(probes[1].n == 0 && dead_letters() == 1);
@@ -725,11 +732,12 @@ START_TEST(deferred_messages_come_back_first_and_in_order_when_the_state_changes
 	act(0, two_pings);
 	ck_assert_uint_eq(probes[1].n, 2);
 	settle();
-	ck_assert_uint_eq(probes[1].n, 2);	/* not again before the change */
+	ck_assert_uint_eq(probes[1].n, 2); /* not again before the change */
 	act_later(1, to_second);
-	act_later(0, flood_state);		/* newer ones wait behind */
+	act_later(0, flood_state); /* newer ones wait behind */
 	settle();
-	ck_assert(probes[1].seen[2].tag == PING && probes[1].seen[2].n == 1 && probes[1].seen[2].state == SECOND);
+	ck_assert(probes[1].seen[2].tag == PING && probes[1].seen[2].n == 1 &&
+		  probes[1].seen[2].state == SECOND);
 	ck_assert(probes[1].seen[3].tag == PING && probes[1].seen[3].n == 2);
 	ck_assert_uint_eq(probes[1].seen[4].tag, LATEST);
 }
@@ -751,14 +759,14 @@ static enum status set_timers(struct actor *self)
 	actor_timer(self, 1, 30);
 	actor_timer(self, 2, 10);
 	actor_timer(self, 3, 20);
-	actor_timer(self, 2, 25);		/* replaces */
+	actor_timer(self, 2, 25); /* replaces */
 	actor_timer(self, 4, 0);
 	return OK;
 }
 
 START_TEST(timers_fire_once_in_order_and_setting_replaces)
 {
-	static const uint64_t order[] = { 4, 3, 2, 1 };
+	static const uint64_t order[] = {4, 3, 2, 1};
 
 	make(0, &plain);
 	act(0, set_timers);
@@ -776,6 +784,25 @@ static enum status cancel_timers(struct actor *self)
 	return OK;
 }
 
+static enum status set_rivals(struct actor *self)
+{
+	for (uint64_t key = 50; key <= 52; key++)
+		actor_timer(self, key, 10);
+	return OK;
+}
+
+START_TEST(a_timer_in_the_mailbox_can_still_be_cancelled_or_set_again)
+{
+	make(0, &plain);
+	act(0, set_rivals);
+	sim_run_for(s, 400000);
+	ck_assert(probes[0].n == 1 && last(0)->n == 50);
+	sim_run_for(s, 400000);
+	ck_assert(probes[0].n == 2 && last(0)->n == 52);
+	ck_assert_uint_eq(dead_letters(), 0);
+}
+END_TEST
+
 static enum status reset_timers(struct actor *self)
 {
 	for (uint64_t key = 1; key <= 4; key++)
@@ -787,7 +814,7 @@ START_TEST(no_timer_is_seen_after_it_was_cancelled_even_when_it_was_already_due)
 {
 	make(0, &plain);
 	act(0, set_timers);
-	sim_run_for(s, 15000);			/* 4 fired; 3, 2 and 1 are to come */
+	sim_run_for(s, 15000); /* 4 fired; 3, 2 and 1 are to come */
 	probes[0].n = 0;
 	act(0, cancel_timers);
 	sim_run_for(s, 1000000);
@@ -795,7 +822,7 @@ START_TEST(no_timer_is_seen_after_it_was_cancelled_even_when_it_was_already_due)
 
 	act(0, set_timers);
 	probes[0].n = 0;
-	act_later(0, cancel_timers);		/* in the mailbox, while the timers come due in the system lane */
+	act_later(0, cancel_timers); /* in the mailbox, while the timers come due in the system lane */
 	sim_run_for(s, 1000000);
 	ck_assert_uint_eq(probes[0].n, 0);
 }
@@ -854,7 +881,7 @@ START_TEST(a_monitor_hears_the_end_and_why)
 	act(1, end_badly);
 	ck_assert(probes[0].n == 1 && last(0)->tag == DOWN && last(0)->status == E_IO);
 	ck_assert(last(0)->n == probes[0].ref && strcmp(last(0)->text, "disk on fire") == 0);
-	act(0, monitor_1);			/* of a dead pid */
+	act(0, monitor_1); /* of a dead pid */
 	ck_assert(probes[0].n == 2 && last(0)->status == E_NOPROC && last(0)->n == probes[0].ref);
 }
 END_TEST
@@ -899,7 +926,8 @@ START_TEST(a_linked_actor_that_traps_hears_exit_and_a_link_to_the_dead_is_told)
 	make(1, &plain);
 	act(0, link_1);
 	act(1, end_badly);
-	ck_assert(probes[0].n == 1 && last(0)->tag == EXIT && last(0)->status == E_IO && probes[0].exits == 0);
+	ck_assert(
+		probes[0].n == 1 && last(0)->tag == EXIT && last(0)->status == E_IO && probes[0].exits == 0);
 	act(0, link_1);
 	ck_assert(probes[0].n == 2 && last(0)->tag == EXIT && last(0)->status == E_NOPROC);
 }
@@ -935,7 +963,7 @@ START_TEST(a_name_has_one_holder_and_is_free_after_its_end)
 	ck_assert(probes[0].why == OK && probes[1].why == E_EXISTS);
 	ck_assert(pid_equal(worker_whereis(w, "the name"), probes[0].pid));
 	act(0, take_name);
-	ck_assert_int_eq(probes[0].why, E_INVALID);	/* one name an actor */
+	ck_assert_int_eq(probes[0].why, E_INVALID); /* one name an actor */
 	act(0, end_normally);
 	ck_assert(pid_is_none(worker_whereis(w, "the name")));
 	act(1, take_name);
@@ -983,7 +1011,7 @@ END_TEST
 
 static enum status ask_kernel(struct actor *self)
 {
-	static const uint16_t tags[] = { KERNEL_ACTORS, KERNEL_DEAD_LETTERS, KERNEL_METRICS };
+	static const uint16_t tags[] = {KERNEL_ACTORS, KERNEL_DEAD_LETTERS, KERNEL_METRICS};
 
 	for (int i = 0; i < 3; i++) {
 		struct msg *out = actor_msg_new(self, tags[i]);
@@ -1001,8 +1029,8 @@ static enum status on_table(struct actor *self, struct msg *m)
 	return note(self, m);
 }
 
-static const struct rule looker_rules[] = { { STATE_ANY, TELL, on_act }, { STATE_ANY, TABLE, on_table },
-	{ STATE_ANY, KERNEL_SNAPSHOT, on_table }, { STATE_ANY, ASK_FAILED, note } };
+static const struct rule looker_rules[] = {{STATE_ANY, TELL, on_act}, {STATE_ANY, TABLE, on_table},
+	{STATE_ANY, KERNEL_SNAPSHOT, on_table}, {STATE_ANY, ASK_FAILED, note}};
 PROBE(looker, looker_rules, .trap_exit = false);
 
 START_TEST(the_kernel_answers_who_looks_in)
@@ -1023,7 +1051,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
-	log_set_level((enum log_level)-1);
+	log_set_level((enum log_level) - 1);
 	catalog_add_core();
 	catalog_add_world();
 	tcase_add_checked_fixture(tc, set_up, tear_down);
@@ -1054,6 +1082,7 @@ int main(void)
 	tcase_add_test(tc, a_deferred_request_is_settled_when_its_holder_dies);
 	tcase_add_test(tc, timers_fire_once_in_order_and_setting_replaces);
 	tcase_add_test(tc, no_timer_is_seen_after_it_was_cancelled_even_when_it_was_already_due);
+	tcase_add_test(tc, a_timer_in_the_mailbox_can_still_be_cancelled_or_set_again);
 	tcase_add_test(tc, a_timer_set_again_when_it_was_due_fires_once_at_its_new_time);
 	tcase_add_test(tc, timers_go_with_their_actor);
 	tcase_add_test(tc, a_monitor_hears_the_end_and_why);

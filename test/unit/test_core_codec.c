@@ -4,7 +4,14 @@
 #include "runtime/core/table.h"
 #include "test/sim/world.h"
 
-enum { ROUNDS = 20, MUTATIONS = 100000, WIRE_MAX = 24 << 20, BIN_MAX = 3000 };
+enum {
+	ROUNDS = 20,
+	MUTATIONS = 100000,
+	WIRE_MAX = 24 << 20,
+	BIN_MAX = 3000,
+	TABLE_BYTES = 100000,
+	TABLE_ROWS = 20000
+};
 
 static struct sim *s;
 static struct worker *w;
@@ -12,7 +19,7 @@ static struct rand_stream r;
 
 static void set_up(void)
 {
-	s = sim_new(&(struct sim_spec){ .seed = 1, .n_nodes = 1, .n_workers = 1 });
+	s = sim_new(&(struct sim_spec){.seed = 1, .n_nodes = 1, .n_workers = 1});
 	w = sim_worker(s, 1, 0);
 	r = rand_init(99);
 }
@@ -55,7 +62,7 @@ static void fill_field(const struct msg_field *f, void *p)
 		*(int64_t *)p = (int64_t)(rand_below(&r, 2) ? any_u64() : -any_u64());
 		break;
 	case FIELD_pid:
-		*(struct pid *)p = (struct pid){ rand_u64(&r), rand_u64(&r) };
+		*(struct pid *)p = (struct pid){rand_u64(&r), rand_u64(&r)};
 		break;
 	case FIELD_str:
 		n = rand_chance(&r, 200000) ? f->max : (uint32_t)rand_below(&r, f->max + 1);
@@ -76,13 +83,13 @@ static struct msg *random_msg(const struct msg_desc *d)
 
 	for (uint32_t i = 0; i < d->n_fields; i++)
 		fill_field(&d->fields[i], m->body + d->fields[i].offset);
-	m->from = (struct pid){ rand_u64(&r), rand_u64(&r) };
-	m->to = (struct pid){ rand_u64(&r), rand_u64(&r) };
+	m->from = (struct pid){rand_u64(&r), rand_u64(&r)};
+	m->to = (struct pid){rand_u64(&r), rand_u64(&r)};
 	m->corr = any_u64();
 	m->status = (uint8_t)rand_below(&r, STATUS_COUNT);
 	m->trace = (uint32_t)any_u64();
 	m->deadline_us = rand_below(&r, 2) ? 5000000 + rand_below(&r, 1000000) : 0;
-	m->bits |= MSG_IS_REPLY;		/* not a request: freeing would settle it with a random pid */
+	m->bits |= MSG_IS_REPLY; /* not a request: freeing would settle it with a random pid */
 	return m;
 }
 
@@ -94,8 +101,12 @@ static void expect_equal(const struct msg_desc *d, const struct msg *a, const st
 	for (uint32_t i = 0; i < d->n_fields; i++) {
 		const struct msg_field *f = &d->fields[i];
 		const uint8_t *x = a->body + f->offset, *y = b->body + f->offset;
-		static const size_t sizes[] = { [FIELD_u8] = 1, [FIELD_u16] = 2, [FIELD_u32] = 4, [FIELD_u64] = 8,
-			[FIELD_i64] = 8, [FIELD_pid] = 16 };
+		static const size_t sizes[] = {[FIELD_u8] = 1,
+			[FIELD_u16] = 2,
+			[FIELD_u32] = 4,
+			[FIELD_u64] = 8,
+			[FIELD_i64] = 8,
+			[FIELD_pid] = 16};
 
 		if (f->type == FIELD_str) {
 			ck_assert_str_eq((const char *)x, (const char *)y);
@@ -167,7 +178,7 @@ static void truncate_all(const struct msg_desc *d, void *arg)
 		ck_assert_int_ne(msg_decode(w, part, cut, 0, &back), OK);
 		free(part);
 		if (cut > 300)
-			cut += 97;		/* long bins: a sample */
+			cut += 97; /* long bins: a sample */
 	}
 	worker_msg_free(w, m);
 	free(p);
@@ -203,7 +214,7 @@ static void decode_any(const uint8_t *p, uint32_t n, uint64_t *taken)
 		return;
 	expect_in_range(back);
 	++*taken;
-	back->bits &= (uint8_t)~MSG_IS_REQUEST;	/* settling it would send to a pid out of the noise */
+	back->bits &= (uint8_t)~MSG_IS_REQUEST; /* settling it would send to a pid out of the noise */
 	worker_msg_free(w, back);
 }
 
@@ -221,7 +232,7 @@ static void collect(const struct msg_desc *d, void *arg)
 
 START_TEST(mutations_are_refused_or_decoded_in_range)
 {
-	struct catalog_list list = { .n = 0 };
+	struct catalog_list list = {.n = 0};
 	uint64_t taken = 0;
 
 	catalog_each(collect, &list);
@@ -238,7 +249,9 @@ START_TEST(mutations_are_refused_or_decoded_in_range)
 			for (uint64_t x = 0; x < flips; x++) {
 				at[x] = (uint32_t)rand_below(&r, n < 90 || rand_below(&r, 2) ? n : 90);
 				was[x] = p[at[x]];
-				p[at[x]] = (uint8_t)(rand_below(&r, 2) ? rand_u64(&r) : p[at[x]] ^ 1ull << rand_below(&r, 8));
+				p[at[x]] =
+					(uint8_t)(rand_below(&r, 2) ? rand_u64(&r)
+								    : p[at[x]] ^ 1ull << rand_below(&r, 8));
 			}
 			decode_any(p, n, &taken);
 			for (uint64_t x = flips; x-- > 0;)
@@ -281,11 +294,11 @@ static void encode_tell(struct writer *out, const struct msg_desc *d, uint32_t e
 
 START_TEST(missing_fields_are_zero_and_extra_ones_are_skipped)
 {
-	static const uint8_t extras[] = { 0x92, 0x01, 0x81, 0xa1, 'k', 0xc0, 0xc4, 0x02, 0xff, 0xff, 0xcb, 1, 2, 3, 4, 5, 6, 7, 8,
-		0xd6, 1, 2, 3, 4, 5 };
+	static const uint8_t extras[] = {0x92, 0x01, 0x81, 0xa1, 'k', 0xc0, 0xc4, 0x02, 0xff, 0xff, 0xcb, 1,
+		2, 3, 4, 5, 6, 7, 8, 0xd6, 1, 2, 3, 4, 5};
 	const struct msg_desc *d = catalog_find(TELL);
 	struct writer out;
-	struct tell body = { .n = 1 };
+	struct tell body = {.n = 1};
 
 	ck_assert_int_eq(msg_decode_body(d, (const uint8_t *)"\x90", 1, &body), OK);
 	ck_assert_uint_eq(body.n, 0);
@@ -294,7 +307,7 @@ START_TEST(missing_fields_are_zero_and_extra_ones_are_skipped)
 	ck_assert_int_eq(msg_decode_body(d, out.buf->data, out.len, &body), OK);
 	ck_assert_uint_eq(body.n, 7);
 	writer_release(&out);
-	encode_tell(&out, d, 1);		/* an extra one that isn't there */
+	encode_tell(&out, d, 1); /* an extra one that isn't there */
 	ck_assert_int_eq(msg_decode_body(d, out.buf->data, out.len, &body), E_INVALID);
 	writer_release(&out);
 }
@@ -304,35 +317,51 @@ START_TEST(a_field_over_its_maximum_is_refused)
 {
 	const struct msg_desc *d = catalog_find(ALL_TYPES);
 	struct all_types body;
-	static const uint8_t a_256[] = { 0x91, 0xcd, 1, 0 };
-	static uint8_t g_21[] = { 0x97, 0, 0, 0, 0, 0, 0xc4, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xb5, 'a', 'a', 'a', 'a',
-		'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a' };
+	static const uint8_t a_256[] = {0x91, 0xcd, 1, 0};
+	static uint8_t g_21[] = {0x97, 0, 0, 0, 0, 0, 0xc4, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		0, 0xb5, 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a',
+		'a', 'a', 'a', 'a'};
 
 	ck_assert_int_eq(msg_decode_body(d, a_256, sizeof(a_256), &body), E_LIMIT);
 	ck_assert_int_eq(msg_decode_body(d, g_21, sizeof(g_21), &body), E_LIMIT);
 	g_21[0x18] = 0xb4;
 	ck_assert_int_eq(msg_decode_body(d, g_21, sizeof(g_21) - 1, &body), OK);
 	ck_assert_str_eq(body.g, "aaaaaaaaaaaaaaaaaaaa");
-	g_21[0x20] = 0;				/* a NUL inside a str */
+	g_21[0x20] = 0; /* a NUL inside a str */
 	ck_assert_int_eq(msg_decode_body(d, g_21, sizeof(g_21) - 1, &body), E_INVALID);
+	for (uint32_t n = 300; n <= 301; n++) {
+		uint8_t long_bin[] = {0x98, 0, 0, 0, 0, 0, 0xc4, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+			0, 0, 0xa0, 0xc5, 1, (uint8_t)n};
+		struct writer out;
+
+		writer_init(&out, 1000);
+		writer_put(&out, long_bin, sizeof(long_bin));
+		for (uint32_t i = 0; i < n; i++)
+			writer_u8(&out, 1);
+		ck_assert_int_eq(msg_decode_body(d, out.buf->data, out.len, &body), n == 300 ? OK : E_LIMIT);
+		if (n == 300)
+			msg_release_body(d, &body);
+		writer_release(&out);
+	}
 }
 END_TEST
 
 START_TEST(hostile_lengths_and_depths_allocate_nothing)
 {
-	static const char *const hostile[] = { "\xdd\xff\xff\xff\xff", "\xdf\x7f\xff\xff\xff", "\xc6\xff\xff\xff\xff", "\xdb\xff\xff\xff\xff",
-		"\xc9\xff\xff\xff\xff", "\xc1" };
+	static const char *const hostile[] = {"\xdd\xff\xff\xff\xff", "\xdf\x7f\xff\xff\xff",
+		"\xc6\xff\xff\xff\xff", "\xdb\xff\xff\xff\xff", "\xc9\xff\xff\xff\xff", "\xc1"};
 	uint8_t deep[100000];
 
 	for (size_t i = 0; i < ARRAY_LEN(hostile); i++) {
-		struct unpack u = { .p = (const uint8_t *)hostile[i], .end = (const uint8_t *)hostile[i] + strlen(hostile[i]) };
+		struct unpack u = {.p = (const uint8_t *)hostile[i],
+			.end = (const uint8_t *)hostile[i] + strlen(hostile[i])};
 		struct msg *m = NULL;
 
 		ck_assert_int_eq(msg_decode(w, u.p, (size_t)(u.end - u.p), 0, &m), E_INVALID);
 		ck_assert_int_eq(unpack_skip(&u), E_INVALID);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(hostile); i++) {
-		struct unpack u = { .p = deep, .end = deep + sizeof(deep) };
+		struct unpack u = {.p = deep, .end = deep + sizeof(deep)};
 
 		memset(deep, i % 2 ? 0x91 : 0x81, sizeof(deep));
 		ck_assert_int_eq(unpack_skip(&u), E_INVALID);
@@ -346,11 +375,11 @@ START_TEST(the_cursor_reads_all_widths_of_integers)
 		const char *bytes;
 		uint32_t n;
 		int64_t v;
-	} cases[] = { { "\x00", 1, 0 }, { "\x7f", 1, 127 }, { "\xff", 1, -1 }, { "\xe0", 1, -32 }, { "\xcc\xff", 2, 255 },
-		{ "\xcd\x01\x02", 3, 258 }, { "\xce\xff\xff\xff\xff", 5, 4294967295 }, { "\xd0\x80", 2, -128 },
-		{ "\xd1\x80\x00", 3, -32768 }, { "\xd2\x80\x00\x00\x00", 5, INT32_MIN },
-		{ "\xd3\x80\x00\x00\x00\x00\x00\x00\x00", 9, INT64_MIN },
-		{ "\xcf\x7f\xff\xff\xff\xff\xff\xff\xff", 9, INT64_MAX } };
+	} cases[] = {{"\x00", 1, 0}, {"\x7f", 1, 127}, {"\xff", 1, -1}, {"\xe0", 1, -32},
+		{"\xcc\xff", 2, 255}, {"\xcd\x01\x02", 3, 258}, {"\xce\xff\xff\xff\xff", 5, 4294967295},
+		{"\xd0\x80", 2, -128}, {"\xd1\x80\x00", 3, -32768}, {"\xd2\x80\x00\x00\x00", 5, INT32_MIN},
+		{"\xd3\x80\x00\x00\x00\x00\x00\x00\x00", 9, INT64_MIN},
+		{"\xcf\x7f\xff\xff\xff\xff\xff\xff\xff", 9, INT64_MAX}};
 	struct unpack u;
 	int64_t v;
 	uint64_t n;
@@ -358,14 +387,14 @@ START_TEST(the_cursor_reads_all_widths_of_integers)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		const uint8_t *p = (const uint8_t *)cases[i].bytes;
 
-		u = (struct unpack){ .p = p, .end = p + cases[i].n };
+		u = (struct unpack){.p = p, .end = p + cases[i].n};
 		ck_assert(unpack_i64(&u, &v) == OK && v == cases[i].v && u.p == u.end);
-		u = (struct unpack){ .p = p, .end = p + cases[i].n };
+		u = (struct unpack){.p = p, .end = p + cases[i].n};
 		ck_assert_int_eq(unpack_u64(&u, &n), cases[i].v < 0 ? E_INVALID : OK);
-		u = (struct unpack){ .p = p, .end = p + cases[i].n - 1 };
+		u = (struct unpack){.p = p, .end = p + cases[i].n - 1};
 		ck_assert_int_eq(unpack_i64(&u, &v), E_INVALID);
 	}
-	u = (struct unpack){ .p = (const uint8_t *)"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", .end = NULL };
+	u = (struct unpack){.p = (const uint8_t *)"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", .end = NULL};
 	u.end = u.p + 9;
 	ck_assert(unpack_u64(&u, &n) == OK && n == UINT64_MAX);
 	u.p -= 9;
@@ -382,8 +411,8 @@ START_TEST(a_pid_is_read_back_from_its_text)
 	struct pid p;
 
 	for (int i = 0; i < 1000; i++) {
-		struct pid q = pid_make(node, (uint8_t)rand_below(&r, WORKERS_MAX), (uint32_t)rand_below(&r, SLOTS_MAX),
-			(uint32_t)rand_u64(&r));
+		struct pid q = pid_make(node, (uint8_t)rand_below(&r, WORKERS_MAX),
+			(uint32_t)rand_below(&r, SLOTS_MAX), (uint32_t)rand_u64(&r));
 
 		ck_assert(pid_parse(pid_format(q, text), node, &p) == OK && pid_equal(p, q));
 	}
@@ -393,9 +422,10 @@ END_TEST
 
 START_TEST(bad_pid_texts_are_refused)
 {
-	static const char *const bad[] = { "", "<", "<1.2.3>", "<12.0.1.1", "12.0.1.1", "<13.0.1.1>", "<12.64.1.1>", "<12.0.16777216.1>",
-		"<12.0.1.1> ", "<12.0.1.1>x", "<12.0.1.99999999999>", "<12.0.1.4294967296>", "<12.0.-1.1>", "<12.-1.1.1>",
-		"<a.b.c.d>", "< 12.0.1.1>", "<12. 0.1.1>", "<+12.0.1.1>" };
+	static const char *const bad[] = {"", "<", "<1.2.3>", "<12.0.1.1", "12.0.1.1", "<13.0.1.1>",
+		"<12.64.1.1>", "<12.0.16777216.1>", "<12.0.1.1> ", "<12.0.1.1>x", "<12.0.1.99999999999>",
+		"<12.0.1.4294967296>", "<12.0.-1.1>", "<12.-1.1.1>", "<a.b.c.d>", "< 12.0.1.1>",
+		"<12. 0.1.1>", "<+12.0.1.1>"};
 	struct pid p;
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -428,7 +458,8 @@ static void print_any(const struct msg_desc *d, void *arg)
 	msg_print(m, &out);
 	ck_assert(!out.failed && out.len < 8192);
 	for (uint32_t i = 0; i < out.len; i++)
-		ck_assert_msg(out.buf->data[i] >= 0x20 && out.buf->data[i] != 0x7f, "%s prints a control character", d->name);
+		ck_assert_msg(out.buf->data[i] >= 0x20 && out.buf->data[i] != 0x7f,
+			"%s prints a control character", d->name);
 	writer_release(&out);
 	worker_msg_free(w, m);
 }
@@ -451,36 +482,37 @@ START_TEST(the_catalog_finds_by_tag_and_name_and_its_hash_stands)
 	uint64_t before = catalog_hash();
 
 	ck_assert_ptr_eq(catalog_find(TIMER), catalog_find_name("TIMER"));
-	ck_assert(catalog_find(0x0999) == NULL && catalog_find(0xffff) == NULL && catalog_find_name("NOPE") == NULL);
+	ck_assert(catalog_find(0x0999) == NULL && catalog_find(0xffff) == NULL &&
+		  catalog_find_name("NOPE") == NULL);
 	ck_assert_str_eq(catalog_name(0x0999), "?");
 	ck_assert_uint_eq(catalog_find(ALL_TYPES)->n_bins, 2);
-	catalog_add_world();			/* again: harmless */
+	catalog_add_world(); /* again: harmless */
 	ck_assert_uint_eq(catalog_hash(), before);
 }
 END_TEST
 
 START_TEST(a_table_is_msgpack_and_leaves_out_what_does_not_fit)
 {
-	static const char *const columns[] = { "a", "b" };
+	static const char *const columns[] = {"a", "b"};
 	struct table_writer t;
 	struct slice out;
 	struct unpack u;
 	const char *key;
 	uint32_t n, len;
 
-	table_begin(&t, columns, 2, 400);
-	for (uint64_t i = 0; i < 100; i++) {
+	table_begin(&t, columns, 2, TABLE_BYTES);
+	for (uint64_t i = 0; i < TABLE_ROWS; i++) {
 		table_u64(&t, i);
 		table_str(&t, "some text");
 	}
 	out = table_end(&t);
-	ck_assert(out.len > 0 && out.len <= 400);
-	u = (struct unpack){ .p = slice_data(&out), .end = slice_data(&out) + out.len };
+	ck_assert(out.len > 0 && out.len <= TABLE_BYTES);
+	u = (struct unpack){.p = slice_data(&out), .end = slice_data(&out) + out.len};
 	ck_assert(unpack_map(&u, &n) == OK && n >= 2);
 	ck_assert(unpack_str(&u, &key, &len) == OK && len == 7 && memcmp(key, "columns", 7) == 0);
 	ck_assert(unpack_skip(&u) == OK);
 	ck_assert(unpack_str(&u, &key, &len) == OK && len == 4 && memcmp(key, "rows", 4) == 0);
-	ck_assert(unpack_array(&u, &n) == OK && n > 10 && n < 100);
+	ck_assert(unpack_array(&u, &n) == OK && n > 1000 && n < TABLE_ROWS);
 	for (; n > 0; n--)
 		ck_assert(unpack_skip(&u) == OK);
 	slice_release(&out);
@@ -494,7 +526,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
-	log_set_level((enum log_level)-1);
+	log_set_level((enum log_level) - 1);
 	catalog_add_core();
 	catalog_add_sup();
 	catalog_add_world();

@@ -122,16 +122,16 @@ START_TEST(a_lost_backend_closes_only_where_going_on_would_mislead)
 		struct lost_facts facts;
 		bool close, unknown;
 	} cases[] = {
-		{ { .outstanding = 1 }, false, false },
-		{ { .outstanding = 1, .sent = true }, false, false },
-		{ { .outstanding = 1, .sent = true, .may_commit = true }, false, true },
-		{ { .outstanding = 1, .may_commit = true }, false, false },
-		{ { .outstanding = 1, .sent = true, .answering = true }, true, false },
-		{ { .outstanding = 1, .in_batch = true }, true, false },
-		{ { .outstanding = 1, .sent = true, .in_transaction = true, .may_commit = true }, true, true },
-		{ { .outstanding = 1, .pinned = true }, true, false },
-		{ { .outstanding = 0, .in_transaction = true, .sent = true, .may_commit = true }, true, false },
-		{ { .outstanding = 0 }, true, false },
+		{{.outstanding = 1}, false, false},
+		{{.outstanding = 1, .sent = true}, false, false},
+		{{.outstanding = 1, .sent = true, .may_commit = true}, false, true},
+		{{.outstanding = 1, .may_commit = true}, false, false},
+		{{.outstanding = 1, .sent = true, .answering = true}, true, false},
+		{{.outstanding = 1, .in_batch = true}, true, false},
+		{{.outstanding = 1, .sent = true, .in_transaction = true, .may_commit = true}, true, true},
+		{{.outstanding = 1, .pinned = true}, true, false},
+		{{.outstanding = 0, .in_transaction = true, .sent = true, .may_commit = true}, true, false},
+		{{.outstanding = 0}, true, false},
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {

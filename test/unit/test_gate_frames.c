@@ -45,14 +45,14 @@ static void sum_add(struct sum *s, const struct frames_cut *c, const uint8_t *p)
 /* As session_feed does it: chunks of at most `max` bytes, the rest of one in front of the next. */
 static void run(struct sum *s, const uint8_t *p, uint32_t n, uint32_t max)
 {
-	struct frames f = { 0 };
+	struct frames f = {0};
 	uint8_t *input = malloc(STREAM_MAX);
 	uint32_t have = 0, at = 0;
 	unsigned how = FRAMES_MAY_BEGIN;
 
 	s->out = malloc(n + 1);
 	while (at < n) {
-		uint32_t step = 1 + (uint32_t)rand_r(&(unsigned){ at * 7 + max }) % max;
+		uint32_t step = 1 + (uint32_t)rand_r(&(unsigned){at * 7 + max}) % max;
 
 		step = step < n - at ? step : n - at;
 		memcpy(input + have, p + at, step);
@@ -92,8 +92,8 @@ static void put_bind_of(struct writer *w, const char *statement, uint32_t size)
 
 static void put_random(struct writer *w, unsigned *seed, bool *batch)
 {
-	static const char *const texts[] = { "select 1", "begin", "commit", "insert into t values (1)", "set x = 1",
-		"", "update t set a = 'x;y' where b = $1", "copy t from stdin" };
+	static const char *const texts[] = {"select 1", "begin", "commit", "insert into t values (1)",
+		"set x = 1", "", "update t set a = 'x;y' where b = $1", "copy t from stdin"};
 	const char *text = texts[(unsigned)rand_r(seed) % ARRAY_LEN(texts)];
 
 	switch (rand_r(seed) % 10) {
@@ -146,9 +146,9 @@ static void put_random(struct writer *w, unsigned *seed, bool *batch)
 START_TEST(any_chunking_of_a_stream_gives_the_same_sums)
 {
 	for (unsigned seed = 1; seed <= 60; seed++) {
-		static const uint32_t sizes[] = { 1 << 30, 65536, 4096, 100, 7, 1 };
+		static const uint32_t sizes[] = {1 << 30, 65536, 4096, 100, 7, 1};
 		struct writer w;
-		struct sum whole = { 0 };
+		struct sum whole = {0};
 		unsigned r = seed;
 		bool batch = false;
 
@@ -160,7 +160,7 @@ START_TEST(any_chunking_of_a_stream_gives_the_same_sums)
 		run(&whole, w.buf->data, w.len, 1 << 30);
 		ck_assert_uint_eq(whole.n_out, w.len);
 		for (unsigned i = 1; i < ARRAY_LEN(sizes); i++) {
-			struct sum cut = { 0 };
+			struct sum cut = {0};
 
 			if (sizes[i] < 100 && w.len > 200000)
 				continue;
@@ -195,7 +195,7 @@ static struct frames_cut scan(struct frames *f, unsigned how, struct writer *w)
 
 START_TEST(a_batch_is_owed_a_ready_from_its_first_message_on)
 {
-	struct frames f = { 0 };
+	struct frames f = {0};
 	struct writer w;
 	struct frames_cut c;
 
@@ -220,7 +220,7 @@ END_TEST
 
 START_TEST(no_unit_begins_where_none_may)
 {
-	struct frames f = { 0 };
+	struct frames f = {0};
 	struct writer w;
 	struct frames_cut c;
 	uint32_t first;
@@ -242,7 +242,7 @@ END_TEST
 
 START_TEST(copy_data_without_a_backend_is_dropped)
 {
-	struct frames f = { 0 };
+	struct frames f = {0};
 	struct writer w;
 	struct frames_cut c;
 	uint32_t at;
@@ -264,21 +264,50 @@ END_TEST
 
 START_TEST(a_large_message_is_passed_on_as_it_comes)
 {
-	struct frames f = { 0 };
-	uint8_t head[] = { 'd', 0x06, 0, 0, 0, 'a', 'b', 'c' }; /* 96 MiB announced */
+	struct frames f = {0};
+	uint8_t head[] = {'d', 0x06, 0, 0, 0, 'a', 'b', 'c'}; /* 96 MiB announced */
 	struct frames_cut c;
 
 	frames_scan(&f, FRAMES_LEASED, head, sizeof(head), &c);
 	ck_assert_uint_eq(c.len, sizeof(head));
 	ck_assert_int_eq(c.end, FRAMES_ALL);
+	ck_assert(c.pins & PIN_LARGE);
 	ck_assert_uint_eq(f.remain, 0x06000000 + 1 - sizeof(head));
+}
+END_TEST
+
+START_TEST(copy_data_of_ordinary_size_goes_on_whole)
+{
+	struct frames f = {0};
+	uint8_t head[] = {'Q', 0, 0, 0, 5, 0, 'd', 0, 0, 1, 0, 'a', 'b', 'c'};
+	struct frames_cut c;
+
+	frames_scan(&f, FRAMES_MAY_BEGIN, head, sizeof(head), &c);
+	ck_assert_uint_eq(c.len, 6);
+	ck_assert_int_eq(c.end, FRAMES_MORE);
+	ck_assert_uint_eq(f.remain, 0);
+}
+END_TEST
+
+START_TEST(a_query_inside_an_open_batch_is_not_held)
+{
+	struct frames f = {.in_batch = true};
+	struct writer w;
+	struct frames_cut c;
+
+	writer_init(&w, 1000);
+	wire_put_query(&w, "select 1", 8);
+	c = scan(&f, FRAMES_LEASED, &w);
+	ck_assert_uint_eq(c.len, w.len);
+	ck_assert(c.pins & PIN_MIXED);
+	writer_release(&w);
 }
 END_TEST
 
 START_TEST(a_text_too_large_to_read_pins)
 {
-	struct frames f = { 0 };
-	uint8_t head[32] = { 'Q', 0x00, 0x10, 0, 0, 'a' };
+	struct frames f = {0};
+	uint8_t head[32] = {'Q', 0x00, 0x10, 0, 0, 'a'};
 	struct frames_cut c;
 
 	frames_scan(&f, FRAMES_MAY_BEGIN, head, sizeof(head), &c);
@@ -295,15 +324,15 @@ START_TEST(reasons_to_pin_are_found)
 		uint32_t pins;
 		uint8_t flags;
 	} cases[] = {
-		{ "", "select a from t", 0, 0 },
-		{ "", "commit", 0, EXECUTE_COMMIT },
-		{ "", "set work_mem = 1", PIN_SET, 0 },
-		{ "s1", "select a from t", PIN_NAMED_STATEMENT, 0 },
-		{ "", "copy t from stdin", PIN_COPY_EXTENDED, EXECUTE_COPY },
+		{"", "select a from t", 0, 0},
+		{"", "commit", 0, EXECUTE_COMMIT},
+		{"", "set work_mem = 1", PIN_SET, 0},
+		{"s1", "select a from t", PIN_NAMED_STATEMENT, 0},
+		{"", "copy t from stdin", PIN_COPY_EXTENDED, EXECUTE_COPY},
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
-		struct frames f = { 0 };
+		struct frames f = {0};
 		struct writer w;
 		struct frames_cut c;
 
@@ -319,7 +348,7 @@ END_TEST
 
 START_TEST(a_later_use_of_the_unnamed_statement_asks_for_it)
 {
-	struct frames f = { 0 };
+	struct frames f = {0};
 	struct writer w;
 	struct frames_cut c;
 
@@ -344,7 +373,7 @@ END_TEST
 
 START_TEST(executing_a_named_commit_is_noticed)
 {
-	struct frames f = { 0 };
+	struct frames f = {0};
 	struct writer w;
 	struct frames_cut c;
 
@@ -374,17 +403,17 @@ START_TEST(nonsense_stops_the_scan_where_it_begins)
 		uint32_t n;
 		enum frames_end end;
 	} cases[] = {
-		{ { 'Z' }, 1, FRAMES_BAD_TYPE },
-		{ { 0 }, 1, FRAMES_BAD_TYPE },
-		{ { 'Q', 0, 0, 0, 3 }, 5, FRAMES_BAD_LENGTH },
-		{ { 'Q', 0xff, 0, 0, 3 }, 5, FRAMES_BAD_LENGTH },
-		{ { 'S', 0, 1, 0, 0 }, 5, FRAMES_BAD_LENGTH },
-		{ { 'Q', 0, 0 }, 3, FRAMES_MORE },
-		{ { 'X', 0, 0, 0, 4 }, 5, FRAMES_TERMINATE },
+		{{'Z'}, 1, FRAMES_BAD_TYPE},
+		{{0}, 1, FRAMES_BAD_TYPE},
+		{{'Q', 0, 0, 0, 3}, 5, FRAMES_BAD_LENGTH},
+		{{'Q', 0xff, 0, 0, 3}, 5, FRAMES_BAD_LENGTH},
+		{{'S', 0, 1, 0, 0}, 5, FRAMES_BAD_LENGTH},
+		{{'Q', 0, 0}, 3, FRAMES_MORE},
+		{{'X', 0, 0, 0, 4}, 5, FRAMES_TERMINATE},
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
-		struct frames f = { 0 };
+		struct frames f = {0};
 		struct frames_cut c;
 
 		frames_scan(&f, FRAMES_MAY_BEGIN, cases[i].bytes, cases[i].n, &c);
@@ -399,14 +428,14 @@ START_TEST(any_bytes_at_all_are_survived)
 	unsigned seed = 5;
 
 	for (int round = 0; round < 20000; round++) {
-		struct frames f = { 0 };
+		struct frames f = {0};
 		struct frames_cut c;
 		uint32_t n = 1 + (uint32_t)rand_r(&seed) % 64;
 		uint8_t *p = malloc(n);
 
 		for (uint32_t i = 0; i < n; i++)
-			p[i] = rand_r(&seed) % 3 ? (uint8_t)"QPBDECSHFXdcf\0\0\0\4\5\6"[rand_r(&seed) % 19] :
-						   (uint8_t)rand_r(&seed);
+			p[i] = rand_r(&seed) % 3 ? (uint8_t) "QPBDECSHFXdcf\0\0\0\4\5\6"[rand_r(&seed) % 19]
+						 : (uint8_t)rand_r(&seed);
 		frames_scan(&f, (unsigned)rand_r(&seed) % 4, p, n, &c);
 		ck_assert_uint_le(c.skip + c.len, n);
 		free(p);
@@ -427,6 +456,8 @@ int main(void)
 	tcase_add_test(c, no_unit_begins_where_none_may);
 	tcase_add_test(c, copy_data_without_a_backend_is_dropped);
 	tcase_add_test(c, a_large_message_is_passed_on_as_it_comes);
+	tcase_add_test(c, copy_data_of_ordinary_size_goes_on_whole);
+	tcase_add_test(c, a_query_inside_an_open_batch_is_not_held);
 	tcase_add_test(c, a_text_too_large_to_read_pins);
 	tcase_add_test(c, reasons_to_pin_are_found);
 	tcase_add_test(c, a_later_use_of_the_unnamed_statement_asks_for_it);

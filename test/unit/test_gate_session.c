@@ -31,12 +31,12 @@ static struct gate_config config;
 static struct pid pool_pid;
 static struct {
 	uint32_t opens, executes, requests, forgets, releases, aborts, cancels, unnamed_at_end;
-	uint8_t flags;		/* of all EXECUTEs and REQUESTs */
-	bool forgetful;		/* answers the next EXECUTE with E_NOT_FOUND */
-	bool silent;		/* never leases */
-	bool sleeps;		/* "sleep" gets no answer */
-	bool lose;		/* loses the lease at the next bytes */
-	uint32_t expect;	/* of the last EXECUTE */
+	uint8_t flags; /* of all EXECUTEs and REQUESTs */
+	bool forgetful; /* answers the next EXECUTE with E_NOT_FOUND */
+	bool silent; /* never leases */
+	bool sleeps; /* "sleep" gets no answer */
+	bool lose; /* loses the lease at the next bytes */
+	uint32_t expect; /* of the last EXECUTE */
 } pool;
 
 /* ---- pool, backend and Postgres in one actor ------------------------------------------------------------------- */
@@ -68,7 +68,7 @@ static enum status on_pool_open(struct actor *self, struct msg *m)
 
 static void answer_error(struct writer *w, const char *sqlstate)
 {
-	struct pgerror e = { .sqlstate = sqlstate, .message = "it failed" };
+	struct pgerror e = {.sqlstate = sqlstate, .message = "it failed"};
 
 	pgerror_put_error(w, &e);
 }
@@ -178,7 +178,7 @@ static enum status serve(struct actor *self, const struct slice *bytes)
 static enum status lose(struct actor *self)
 {
 	struct fake *f = actor_state(self);
-	struct pgerror e = { .sqlstate = "08006", .message = "the connection to Postgres was lost" };
+	struct pgerror e = {.sqlstate = "08006", .message = "the connection to Postgres was lost"};
 	struct writer w;
 	struct msg *m;
 	struct lease_lost *l = lease_lost_new(self, &m);
@@ -305,23 +305,23 @@ static enum status ignore(struct actor *self, struct msg *m)
 }
 
 static const struct rule fake_rules[] = {
-	{ POOL_UP, POOL_OPEN, on_pool_open },
-	{ POOL_UP, EXECUTE, on_pool_execute },
-	{ POOL_UP, REQUEST, on_pool_request },
-	{ POOL_UP, POOL_FORGET, on_pool_forget },
-	{ POOL_UP, RELEASE, on_pool_release },
-	{ POOL_UP, CANCEL, on_pool_cancel },
-	{ POOL_UP, FLOW, ignore },
+	{POOL_UP, POOL_OPEN, on_pool_open},
+	{POOL_UP, EXECUTE, on_pool_execute},
+	{POOL_UP, REQUEST, on_pool_request},
+	{POOL_UP, POOL_FORGET, on_pool_forget},
+	{POOL_UP, RELEASE, on_pool_release},
+	{POOL_UP, CANCEL, on_pool_cancel},
+	{POOL_UP, FLOW, ignore},
 };
 
-static const struct behaviour fake_pool_behaviour = { .name = "test.pool",
+static const struct behaviour fake_pool_behaviour = {.name = "test.pool",
 	.state_size = sizeof(struct fake),
 	.rules = fake_rules,
 	.n_rules = ARRAY_LEN(fake_rules),
 	.states = fake_pool_state_names,
 	.n_states = ARRAY_LEN(fake_pool_state_names),
 	.init = fake_init,
-	.exit = fake_exit };
+	.exit = fake_exit};
 
 /* ---- the tablet: one user, alice, password "secret" ------------------------------------------------------------ */
 
@@ -344,23 +344,23 @@ static enum status on_lookup(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule tablet_rules[] = { { TABLET_UP, AUTH_LOOKUP, on_lookup } };
-static const struct behaviour fake_tablet_behaviour = { .name = "test.tablet",
+static const struct rule tablet_rules[] = {{TABLET_UP, AUTH_LOOKUP, on_lookup}};
+static const struct behaviour fake_tablet_behaviour = {.name = "test.tablet",
 	.rules = tablet_rules,
 	.n_rules = ARRAY_LEN(tablet_rules),
 	.states = fake_tablet_state_names,
-	.n_states = ARRAY_LEN(fake_tablet_state_names) };
+	.n_states = ARRAY_LEN(fake_tablet_state_names)};
 
 /* ---- clients --------------------------------------------------------------------------------------------------- */
 
 /* What a client is to send, and what it got. */
 static struct side {
-	struct writer say;	/* written at once, when connected and whenever it is woken */
+	struct writer say; /* written at once, when connected and whenever it is woken */
 	uint8_t *got;
 	uint32_t n_got;
 	bool connected, closed, hang_up;
 	struct pid pid;
-	const char *password;	/* answers SASL with it */
+	const char *password; /* answers SASL with it */
 } sides[CLIENTS];
 
 #define CLIENT_STATES(S) S(CLIENT_UP)
@@ -425,8 +425,8 @@ static void client_sasl(struct client *c)
 				wire_put_sasl_initial(&d->say, SCRAM_MECHANISM, w.buf->data, w.len);
 			} else if (a.kind == WIRE_AUTH_SASL_CONTINUE) {
 				ck_assert_int_eq(scram_client_challenge(&c->scram, a.data, a.len, &err), OK);
-				ck_assert_int_eq(scram_salt_password(d->password, c->scram.salt, c->scram.salt_len,
-							 c->scram.iterations, salted),
+				ck_assert_int_eq(scram_salt_password(d->password, c->scram.salt,
+							 c->scram.salt_len, c->scram.iterations, salted),
 					OK);
 				scram_keys_from_salted(salted, &keys);
 				ck_assert_int_eq(scram_client_final(&c->scram, &keys, &w, &err), OK);
@@ -472,20 +472,20 @@ static enum status client_woken(struct actor *self, struct msg *m)
 }
 
 static const struct rule client_rules[] = {
-	{ CLIENT_UP, IO_CONNECTED, client_connected },
-	{ CLIENT_UP, IO_BYTES, client_bytes },
-	{ CLIENT_UP, IO_CLOSED, client_closed },
-	{ CLIENT_UP, EXIT, client_woken },
+	{CLIENT_UP, IO_CONNECTED, client_connected},
+	{CLIENT_UP, IO_BYTES, client_bytes},
+	{CLIENT_UP, IO_CLOSED, client_closed},
+	{CLIENT_UP, EXIT, client_woken},
 };
 
-static const struct behaviour client_behaviour = { .name = "test.client",
+static const struct behaviour client_behaviour = {.name = "test.client",
 	.state_size = sizeof(struct client),
 	.rules = client_rules,
 	.n_rules = ARRAY_LEN(client_rules),
 	.states = client_state_names,
 	.n_states = ARRAY_LEN(client_state_names),
 	.init = client_init,
-	.trap_exit = true };
+	.trap_exit = true};
 
 /* ---- the stage --------------------------------------------------------------------------------------------------- */
 
@@ -493,7 +493,8 @@ static struct sim *sim;
 
 static struct pid spawn(const char *name, const struct behaviour *b, const void *args, size_t size)
 {
-	return sim_spawn(sim, 1, 0, &(struct spawn){ .behaviour = b, .args = args, .args_size = size, .name = name });
+	return sim_spawn(
+		sim, 1, 0, &(struct spawn){.behaviour = b, .args = args, .args_size = size, .name = name});
 }
 
 static void nothing(struct sim *s, uint16_t node, void *arg)
@@ -513,10 +514,10 @@ static void open_stage(uint64_t seed)
 	for (int i = 0; i < CLIENTS; i++) {
 		writer_release(&sides[i].say);
 		free(sides[i].got);
-		sides[i] = (struct side){ .got = malloc(OUT_MAX) };
+		sides[i] = (struct side){.got = malloc(OUT_MAX)};
 		writer_init(&sides[i].say, OUT_MAX);
 	}
-	sim = sim_new(&(struct sim_spec){ .seed = seed, .n_nodes = 1, .n_workers = 1, .boot = nothing });
+	sim = sim_new(&(struct sim_spec){.seed = seed, .n_nodes = 1, .n_workers = 1, .boot = nothing});
 	pool_pid = spawn("pool.0", &fake_pool_behaviour, NULL, 0);
 	spawn("tablet", &fake_tablet_behaviour, NULL, 0);
 	listener_pid = spawn("gate.0", &listener_behaviour, &c, sizeof(c));
@@ -525,7 +526,7 @@ static void open_stage(uint64_t seed)
 static void close_stage(void)
 {
 	sim_free(sim);
-	config = (struct gate_config){ .listen = ADDRESS };
+	config = (struct gate_config){.listen = ADDRESS};
 }
 
 static void run_ms(uint64_t ms)
@@ -549,7 +550,7 @@ static void wake(int i)
 
 static void put_login(int i, uint32_t version, const char *user)
 {
-	const char *pairs[] = { "user", user, "database", "db", "application_name", "test", NULL };
+	const char *pairs[] = {"user", user, "database", "db", "application_name", "test", NULL};
 
 	wire_put_startup(&sides[i].say, version, pairs);
 }
@@ -625,7 +626,7 @@ END_TEST
 
 START_TEST(a_newer_protocol_is_negotiated_down)
 {
-	const char *pairs[] = { "user", "alice", "_pq_.what", "1", NULL };
+	const char *pairs[] = {"user", "alice", "_pq_.what", "1", NULL};
 
 	open_stage(3);
 	wire_put_startup(&sides[0].say, 3 << 16 | 9, pairs);
@@ -640,7 +641,7 @@ START_TEST(the_right_password_lets_in_and_a_wrong_one_does_not)
 	static const struct {
 		const char *user, *password;
 		bool in;
-	} cases[] = { { "alice", "secret", true }, { "alice", "wrong", false }, { "bob", "secret", false } };
+	} cases[] = {{"alice", "secret", true}, {"alice", "wrong", false}, {"bob", "secret", false}};
 
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
 		config.auth = GATE_SCRAM;
@@ -718,14 +719,18 @@ START_TEST(queries_are_answered_in_order_under_any_chunking)
 		log_in(0);
 		forget_got(0);
 		for (int i = 0; i < 50; i++) {
-			query(0, i % 10 == 3 ? "begin" : i % 10 == 7 ? "commit" : i % 10 == 5 ? "select 1/0" : "select");
+			query(0, i % 10 == 3   ? "begin"
+				 : i % 10 == 7 ? "commit"
+				 : i % 10 == 5 ? "select 1/0"
+					       : "select");
 			if (i % 5 == 0)
 				wake(0);
 		}
 		wake(0);
 		run_ms(1000);
 		for (int i = 0; i < 50; i++)
-			ck_assert_msg(types(0)[2 * i + 1] == 'Z' && types(0)[2 * i] == (i % 10 == 5 ? 'E' : 'C'),
+			ck_assert_msg(
+				types(0)[2 * i + 1] == 'Z' && types(0)[2 * i] == (i % 10 == 5 ? 'E' : 'C'),
 				"seed %u, answer %d: %s", (unsigned)seed, i, types(0));
 		ck_assert_uint_eq(strlen(types(0)), 100);
 		ck_assert_uint_eq(pool.flags & EXECUTE_PIN, 0);
@@ -848,7 +853,8 @@ static const uint8_t *key_of(int i)
 	struct wire_frame f;
 	uint32_t at = 0;
 
-	while (wire_frame_peek(sides[i].got + at, sides[i].n_got - at, OUT_MAX, &f) == OK && f.type != BE_BACKEND_KEY)
+	while (wire_frame_peek(sides[i].got + at, sides[i].n_got - at, OUT_MAX, &f) == OK &&
+		f.type != BE_BACKEND_KEY)
 		at += f.len;
 	return sides[i].got + at + WIRE_HEADER;
 }
@@ -942,10 +948,10 @@ START_TEST(a_lost_backend_is_told_and_what_may_have_committed_is_unknown)
 		const char *first, *text, *sqlstate;
 		bool closes;
 	} cases[] = {
-		{ NULL, "select 1", "08006", false },
-		{ NULL, "insert into t values (1)", "08007", false },
-		{ "begin", "insert into t values (1)", "08006", true },
-		{ "begin", "commit", "08007", true },
+		{NULL, "select 1", "08006", false},
+		{NULL, "insert into t values (1)", "08007", false},
+		{"begin", "insert into t values (1)", "08006", true},
+		{"begin", "commit", "08007", true},
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {

@@ -393,7 +393,7 @@ END_TEST
 
 START_TEST(a_crash_of_the_memory_backend_takes_a_suffix_of_what_was_not_acknowledged)
 {
-	struct store_backend *be = store_open_memory();
+	struct store_backend *be = store_open_memory(), *old;
 
 	put(be, "a", "1");
 	be->ops->acknowledged(be);
@@ -401,12 +401,14 @@ START_TEST(a_crash_of_the_memory_backend_takes_a_suffix_of_what_was_not_acknowle
 	put(be, "b", "1");
 	put(be, "c", "1");
 	ck_assert_uint_eq(store_memory_unacknowledged(be), 3);
-	store_memory_crash(be, 1);
+	old = be;
+	be = store_memory_crash(be, 1);
+	ck_assert_int_eq(put(old, "a", "late").status, E_IO);
 	assert_value(be, "a", "2");
 	assert_value(be, "b", NULL);
 	assert_value(be, "c", NULL);
 	put(be, "a", "3");
-	store_memory_crash(be, 0);
+	be = store_memory_crash(be, 0);
 	assert_value(be, "a", "2");
 	store_close(be);
 }
