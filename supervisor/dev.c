@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -251,6 +252,34 @@ static enum status port_is_free(const char *address, const char *option, struct 
 	return OK;
 }
 
+/* Our Postgres may have outlived the last node: then its port is taken by right. */
+static bool postgres_runs(const struct dev_settings *s)
+{
+	char path[OPTION_TEXT_MAX + 64], text[32] = "";
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/pg/pgdata/postmaster.pid", s->data);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return n > 0 && atoi(text) > 0 && (kill(atoi(text), 0) == 0 || errno == EPERM);
+}
+
+static enum status ports_are_free(const struct dev_settings *s, struct error *err)
+{
+	char postgres[32];
+	enum status st;
+
+	snprintf(postgres, sizeof(postgres), "127.0.0.1:%d", (int)s->pg_port);
+	if ((st = port_is_free(s->listen, "--listen", err)) || (st = port_is_free(s->http, "--http", err)) ||
+		(st = port_is_free(s->control, "--control", err)))
+		return st;
+	return s->attach[0] || postgres_runs(s) ? OK : port_is_free(postgres, "--pg-port", err);
+}
+
 int dev_parent(const struct dev_settings *s, int argc, char *const *argv)
 {
 	char flag[48], crash_dir[OPTION_TEXT_MAX + 16], *child_argv[ARGV_MAX];
@@ -262,8 +291,7 @@ int dev_parent(const struct dev_settings *s, int argc, char *const *argv)
 		log_error("dev", "too many words on the command line");
 		return NODE_USAGE;
 	}
-	if (datadir_open(s->data, &lock_fd, &err) || port_is_free(s->listen, "--listen", &err) ||
-		port_is_free(s->http, "--http", &err) || port_is_free(s->control, "--control", &err)) {
+	if (datadir_open(s->data, &lock_fd, &err) || ports_are_free(s, &err)) {
 		fprintf(stderr, "multigres: %s\n%s%s%s", err.text, err.hint[0] ? "hint: " : "", err.hint,
 			err.hint[0] ? "\n" : "");
 		return NODE_FAILED;

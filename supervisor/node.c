@@ -26,6 +26,10 @@ struct node {
 	char pg_dir[OPTION_TEXT_MAX + 16], crash[OPTION_TEXT_MAX + 32];
 };
 
+static const char start_hint[] =
+	"hint: --pg-bin says where Postgres's programs are, --pg-port where it listens, "
+	"--data where it is kept";
+
 static const char *or_null(const char *s)
 {
 	return s[0] ? s : NULL;
@@ -68,7 +72,8 @@ static void configure(struct node *n, const struct dev_settings *s)
 		.queue_timeout_ms = (uint32_t)s->wait_timeout_ms};
 	check(getrandom(c->gate.mock_secret, sizeof(c->gate.mock_secret), 0) ==
 		(ssize_t)sizeof(c->gate.mock_secret));
-	c->ready = (struct ready_state){.listen = s->listen, .notify_fd = (int)s->child_fd};
+	c->ready = (struct ready_state){
+		.listen = s->listen, .own = !s->attach[0], .notify_fd = (int)s->child_fd};
 }
 
 static enum status open_all(struct node *n, const struct dev_settings *s, struct error *err)
@@ -145,7 +150,11 @@ int dev_node(struct dev_settings *s)
 	}
 	signal = drive_wait(node.drive, &why);
 	if (signal) {
-		log_info("node", node.config.ready.failed ? "ending" : "stopping");
+		if (node.config.ready.failed)
+			fprintf(stderr, "multigres: could not start: %s\n%s\n", node.config.ready.why,
+				start_hint);
+		else
+			log_info("node", "stopping");
 		code = node.config.ready.failed ? NODE_FAILED : NODE_STOPPED;
 		if (code == NODE_STOPPED && write((int)s->child_fd, "stopping\n", 9) != 9)
 			log_warn("node", "could not tell the parent that we stop");

@@ -1,7 +1,7 @@
 /*
  *	WAITING ── gates listen, tablet serves ──> SERVING
  *	   │
- *	   └─ the tablet ended READY_FAILURES_MAX times ──> the process is told to end, failed
+ *	   └─ bringing up a Postgres of ours fails for READY_PATIENCE_MS ──> the process is told to end, failed
  *
  * After a restart of this actor in a node that serves, nothing is said again.
  */
@@ -14,16 +14,17 @@
 #include "actors/tablet/messages.h"
 #include "runtime/base/bytes.h"
 #include "runtime/base/log.h"
+#include "supervisor/reader.h"
 
-enum { LOOK_MS = 10, ASK_MS = 2000, KEY_LOOK = 1, LINE_BYTES = 1024 };
+enum { READY_PATIENCE_MS = 10000, LOOK_MS = 10, ASK_MS = 2000, SHOW_EVERY = 5, KEY_LOOK = 1, LINE_BYTES = 1024 };
 
 #define READY_STATES(X) X(WAITING) X(SERVING)
 STATES(ready, READY_STATES);
 
 struct ready {
 	struct ready_state *shared;
-	struct pid tablet; /* monitored */
-	uint64_t ask; /* 0: none under way */
+	uint64_t ask, show; /* under way; 0: none */
+	uint32_t looks;
 	bool serving;
 	char login[PG_NAME_MAX + 1];
 };
@@ -71,20 +72,23 @@ static void announce(struct actor *self)
 	writer_release(&line);
 }
 
+/* Serves it? And every few looks: how is it doing? Its states are for people; BACKING_OFF is a failed attempt. */
 static void ask_tablet(struct actor *self)
 {
 	struct ready *r = actor_state(self);
 	struct pid tablet = actor_whereis(self, "tablet");
 	struct msg *m;
 
-	if (pid_is_none(tablet) || r->ask)
+	if (pid_is_none(tablet))
 		return;
-	if (!pid_equal(tablet, r->tablet)) {
-		r->tablet = tablet;
-		actor_monitor(self, tablet);
+	if (!r->ask) {
+		tablet_where_new(self, &m);
+		r->ask = actor_ask(self, tablet, &m, ASK_MS);
 	}
-	tablet_where_new(self, &m);
-	r->ask = actor_ask(self, tablet, &m, ASK_MS);
+	if (r->shared->own && !r->show && r->looks % SHOW_EVERY == 0) {
+		tablet_show_new(self, &m);
+		r->show = actor_ask(self, tablet, &m, ASK_MS);
+	}
 }
 
 static enum status on_look(struct actor *self, struct msg *m)
@@ -92,6 +96,7 @@ static enum status on_look(struct actor *self, struct msg *m)
 	struct ready *r = actor_state(self);
 
 	(void)m;
+	r->looks++;
 	if (r->serving && gates_listen(self)) {
 		announce(self);
 		return OK;
@@ -106,41 +111,65 @@ static enum status on_look(struct actor *self, struct msg *m)
 static enum status on_serving(struct actor *self, struct msg *m)
 {
 	struct ready *r = actor_state(self);
+	const struct tablet_serving *t = tablet_serving_of(m);
 
-	if (m->bits & MSG_IS_REPLY)
+	if (m->corr == r->ask)
 		r->ask = 0;
-	r->serving = tablet_serving_of(m)->serving;
-	str_copy(r->login, sizeof(r->login), tablet_serving_of(m)->login);
-	if (actor_current(self) == WAITING && r->serving && gates_listen(self))
+	r->serving = t->serving;
+	str_copy(r->login, sizeof(r->login), t->login);
+	if (actor_current(self) != WAITING)
+		return OK;
+	if (!t->serving && strcmp(t->why, r->shared->why) != 0) {
+		str_copy(r->shared->why, sizeof(r->shared->why), t->why);
+		if (!r->shared->own)
+			log_info("ready", "not serving yet: %s", t->why);
+	}
+	if (r->serving && gates_listen(self))
 		announce(self);
+	return OK;
+}
+
+static void attempt_failed(struct actor *self)
+{
+	struct ready_state *s = ((struct ready *)actor_state(self))->shared;
+	uint64_t now = actor_now_us(self);
+
+	if (!s->failed_at_us)
+		s->failed_at_us = now;
+	if (s->failed || s->announced || now - s->failed_at_us < READY_PATIENCE_MS * 1000)
+		return;
+	s->failed = true;
+	kill(getpid(), SIGTERM);
+}
+
+/* TABLET_SHOW's answer: a table of what and value. */
+static enum status on_shown(struct actor *self, struct msg *m)
+{
+	struct ready *r = actor_state(self);
+	const struct slice *rows = &table_of(m)->rows;
+	struct cell cells[TABLE_COLUMNS_MAX];
+	struct table_reader t;
+	bool backing_off = false;
+
+	r->show = 0;
+	if (table_read(&t, slice_data(rows), rows->len) || t.n_columns < 2)
+		return OK;
+	while (table_next(&t, cells))
+		if (cell_is(&cells[0], "state"))
+			backing_off = cell_is(&cells[1], "BACKING_OFF");
+	if (backing_off)
+		attempt_failed(self);
 	return OK;
 }
 
 static enum status on_no_answer(struct actor *self, struct msg *m)
 {
-	(void)m;
-	((struct ready *)actor_state(self))->ask = 0;
-	return OK;
-}
-
-static enum status on_down(struct actor *self, struct msg *m)
-{
 	struct ready *r = actor_state(self);
-	const struct down *d = down_of(m);
 
-	if (!pid_equal(d->who, r->tablet))
-		return OK;
-	r->tablet = PID_NONE;
-	r->serving = false;
-	if (actor_current(self) == SERVING || r->shared->announced || d->status == E_KILLED ||
-		d->status == E_SHUTDOWN)
-		return OK;
-	if (++r->shared->failures < READY_FAILURES_MAX)
-		return OK;
-	log_error("ready", "the node could not start: %s",
-		d->text[0] ? d->text : status_name((enum status)d->status));
-	r->shared->failed = true;
-	kill(getpid(), SIGTERM);
+	if (m->corr == r->ask)
+		r->ask = 0;
+	if (m->corr == r->show)
+		r->show = 0;
 	return OK;
 }
 
@@ -162,7 +191,7 @@ static const struct rule ready_rules[] = {
 	{WAITING, TIMER, on_look},
 	{STATE_ANY, TABLET_SERVING, on_serving},
 	{STATE_ANY, ASK_FAILED, on_no_answer},
-	{STATE_ANY, DOWN, on_down},
+	{STATE_ANY, TABLE, on_shown},
 };
 
 const struct behaviour ready_behaviour = {

@@ -7,14 +7,19 @@
 
 #include "runtime/core/actor.h"
 
-enum { READY_FAILURES_MAX = 3 }; /* ends of the tablet before it first served */
+enum {
+	READY_FAILURES_MAX = 3,
+	READY_WHY_MAX = 240
+}; /* failed attempts to bring Postgres up before it first served */
 
 /* Shared with the program; it outlives the actor, whose lives may be many. */
 struct ready_state {
 	const char *listen; /* HOST:PORT of the gate, for the URL */
+	bool own; /* Postgres is ours: what keeps it from starting will not go away by itself */
 	int notify_fd; /* the parent's pipe, or stdout */
 	bool announced;
-	uint32_t failures;
+	uint64_t failed_at_us; /* the first failed attempt; 0: none */
+	char why[READY_WHY_MAX + 1];
 	volatile bool failed; /* read by the main thread after the actor raised SIGTERM */
 };
 

@@ -76,6 +76,7 @@ struct session {
 	bool holding; /* the input waits for the answers to what went before */
 	bool client_full, backend_full;
 	bool answering; /* a part of an answer has been passed on */
+	bool partial; /* and it ended inside a message: words of ours would be read as a row */
 	bool risk; /* what is outstanding may have committed */
 	bool leaving; /* the client said Terminate */
 	bool reopened; /* this request has asked for its group again once */
@@ -118,6 +119,7 @@ enum status session_execute(struct actor *self); /* asks with `pending` */
 void session_input_add(struct session *s, struct slice *bytes); /* takes the slice */
 void session_input_use(struct session *s, uint32_t n);
 void session_credit(struct actor *self);
+uint32_t session_cancel_pid(const struct actor *self); /* the pid in the client's BackendKeyData */
 void session_release(struct actor *self); /* lets go of pool and backend, in whatever state */
 
 /* session_fail.c: what the client is told when something can't be done. */

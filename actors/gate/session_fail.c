@@ -27,7 +27,7 @@ enum status session_fatal(struct actor *self, const struct pgerror *e)
 	struct pgerror fatal = *e;
 	struct writer w;
 
-	if (s->answering) /* perhaps in the middle of a message: our words would be read as a row */
+	if (s->partial)
 		return E_NORMAL;
 	fatal.severity = fatal.severity_raw = "FATAL";
 	writer_init(&w, SESSION_ERROR_MAX);
@@ -83,7 +83,7 @@ static enum status refuse_units(struct actor *self, const struct pgerror *e)
 	s->lease = 0;
 	s->has_unnamed = s->has_unnamed && s->answers.parses == 0;
 	s->answers = (struct answers){0};
-	s->frames.here = s->cancel = s->risk = s->answering = s->reopened = false;
+	s->frames.here = s->cancel = s->risk = s->answering = s->partial = s->reopened = false;
 	s->backend_full = s->client_full = false;
 	actor_become(self, IDLE);
 	return session_feed(self);
@@ -226,7 +226,7 @@ void session_last_words(struct actor *self, enum status why)
 	struct pgerror e = {.sqlstate = SQLSTATE_ADMIN_SHUTDOWN,
 		.message = "terminating connection due to administrator command"};
 
-	if (!s->io || s->answering || actor_current(self) <= TLS)
+	if (!s->io || s->partial || actor_current(self) <= TLS)
 		return;
 	if (why == E_NORMAL || why == E_CLOSED || why == E_IO)
 		return;

@@ -396,7 +396,7 @@ static void put_parameters(struct session *s, struct writer *w, const struct sli
 	}
 }
 
-static uint32_t cancel_key(const struct actor *self)
+uint32_t session_cancel_pid(const struct actor *self)
 {
 	return (uint32_t)actor_worker_index(self) << 24 | pid_slot(actor_pid(self));
 }
@@ -412,7 +412,7 @@ enum status session_on_opened(struct actor *self, struct msg *m)
 	s->group = o->group;
 	wire_put_auth_ok(w);
 	put_parameters(s, w, &o->parameters);
-	wire_put_backend_key(w, cancel_key(self), s->secret, s->secret_len);
+	wire_put_backend_key(w, session_cancel_pid(self), s->secret, s->secret_len);
 	wire_put_ready(w, 'I');
 	bytes = writer_take(w);
 	if (io_write(self, s->io, &bytes) != OK)

@@ -138,6 +138,7 @@ enum status session_execute(struct actor *self)
 	struct execute *x = execute_new(self, &m);
 
 	x->group = s->group;
+	x->client_pid = session_cancel_pid(self);
 	x->prefer = s->backend;
 	x->expect = s->outstanding;
 	x->flags = s->flags;
@@ -421,6 +422,7 @@ enum status session_on_rows(struct actor *self, struct msg *m)
 
 	if (r->lease != s->lease)
 		return OK;
+	s->partial = r->flags & ROWS_PARTIAL;
 	if (write_rows(self, &r->bytes) != OK)
 		return E_CLOSED;
 	if (r->ready) {
@@ -442,10 +444,18 @@ enum status session_on_rows(struct actor *self, struct msg *m)
 
 /* ---- letting go ---------------------------------------------------------------------------------------------- */
 
+/*
+ * What DISCARD ALL doesn't wholly undo: a custom setting stays known (as '' instead of NULL), a seed stays sown, a
+ * library stays loaded, and functions may keep what they like in a language's memory. Such a backend is closed.
+ */
+#define SESSION_DIRTY                                                                                        \
+	(PIN_SET | PIN_SET_CONFIG | PIN_SEED | PIN_LOAD | PIN_DO | PIN_CALL | PIN_FUNCTION | PIN_UNKNOWN |   \
+		PIN_LARGE | PIN_FUNCTION_CALL | PIN_MIXED | PIN_REPLICATION | PIN_TEXT | PIN_PARAMETER)
+
 void session_release(struct actor *self)
 {
 	struct session *s = actor_state(self);
-	bool clean = s->outstanding == 0 && s->tx == 'I' && s->who && !s->who->replication;
+	bool clean = s->outstanding == 0 && s->tx == 'I' && !(s->pins & SESSION_DIRTY);
 	struct msg *m;
 	struct release *r;
 

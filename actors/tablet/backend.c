@@ -78,6 +78,7 @@ static enum status on_execute(struct actor *self, struct msg *m)
 	b->lease = ++b->leases << 24 | pid_slot(actor_pid(self));
 	b->tx = 'I';
 	b->outstanding = b->taken = 0;
+	b->client_pid = x->client_pid;
 	take_flags(b, x->flags, x->expect);
 	l->backend = actor_pid(self);
 	l->lease = b->lease;
@@ -115,8 +116,39 @@ static enum status on_request(struct actor *self, struct msg *m)
 
 struct seen {
 	uint32_t ready;
+	uint32_t cut;			/* from here on the bytes are held back; the length when nothing is */
 	bool parameters;
 };
+
+enum { NOTIFICATION_HEAD = WIRE_HEADER + 4 };	/* NotificationResponse up to and with the pid */
+
+/*
+ * A notification at p names the backend that sent it. Our own is told under the pid that the client knows; false when
+ * the pid hasn't wholly come.
+ */
+static bool map_notification(struct backend *b, uint8_t *p, uint32_t n)
+{
+	if (n < NOTIFICATION_HEAD)
+		return false;
+	if (b->client_pid && load_be32(p + WIRE_HEADER) == b->os_pid)
+		store_be32(p + WIRE_HEADER, b->client_pid);
+	return true;
+}
+
+/* Bytes held back of the last chunk go in front of this one. */
+static void join_held(struct backend *b, struct slice *bytes)
+{
+	struct slice joined;
+
+	if (likely(!b->held.len))
+		return;
+	joined = (struct slice){ .buf = buf_new(b->held.len + bytes->len), .len = b->held.len + bytes->len };
+	memcpy(joined.buf->data, slice_data(&b->held), b->held.len);
+	memcpy(joined.buf->data + b->held.len, slice_data(bytes), bytes->len);
+	slice_release(&b->held);
+	slice_release(bytes);
+	*bytes = joined;
+}
 
 static enum status frame_end(struct actor *self, struct backend *b, struct seen *seen)
 {
@@ -133,12 +165,18 @@ static enum status frame_end(struct actor *self, struct backend *b, struct seen 
 }
 
 /* Walks the frames of a chunk; what is cut goes on with the next one. */
-static enum status walk_frames(struct actor *self, struct backend *b, const uint8_t *p, uint32_t n, struct seen *seen)
+static enum status walk_frames(struct actor *self, struct backend *b, uint8_t *p, uint32_t n, struct seen *seen)
 {
-	const uint8_t *end = p + n;
+	uint8_t *start = p, *end = p + n;
 	enum status st = OK;
 
+	seen->cut = n;
 	while (p < end && st == OK) {
+		if (b->frame_left == 0 && b->header_len == 0 && *p == BE_NOTIFICATION &&
+			!map_notification(b, p, (uint32_t)(end - p))) {
+			seen->cut = (uint32_t)(p - start);
+			break;
+		}
 		if (b->frame_left == 0) {
 			uint32_t take = WIRE_HEADER - b->header_len;
 			uint32_t len;
@@ -179,7 +217,8 @@ static void send_rows(struct actor *self, struct slice *bytes, const struct seen
 	r->ready = seen->ready;
 	r->tx = seen->ready ? b->tx : 0;
 	r->taken = b->taken;
-	r->flags = (uint8_t)((lease_end ? ROWS_LEASE_END : 0) | (seen->parameters ? ROWS_PARAMETERS : 0));
+	r->flags = (uint8_t)((lease_end ? ROWS_LEASE_END : 0) | (seen->parameters ? ROWS_PARAMETERS : 0) |
+		(b->frame_left || b->header_len ? ROWS_PARTIAL : 0));
 	r->bytes = slice_take(bytes);
 	actor_send(self, b->session, &m);
 }
@@ -189,12 +228,19 @@ static enum status on_bytes_leased(struct actor *self, struct msg *m)
 	struct backend *b = actor_state(self);
 	struct io_bytes *in = io_bytes_of(m);
 	struct seen seen = { 0 };
-	enum status st = walk_frames(self, b, slice_data(&in->bytes), in->bytes.len, &seen);
-	bool at_rest = b->outstanding == 0 && b->frame_left == 0 && b->header_len == 0;
-	bool lease_end;
+	bool at_rest, lease_end;
+	enum status st;
 
+	join_held(b, &in->bytes);
+	st = walk_frames(self, b, in->bytes.buf->data + in->bytes.off, in->bytes.len, &seen);
 	if (st != OK)
 		return st;
+	at_rest = b->outstanding == 0 && b->frame_left == 0 && b->header_len == 0;
+	if (unlikely(seen.cut < in->bytes.len)) {
+		b->held = slice_copy(slice_data(&in->bytes) + seen.cut, in->bytes.len - seen.cut);
+		in->bytes.len = seen.cut;
+		at_rest = false;
+	}
 	if (at_rest)
 		b->committing = false;
 	if (seen.parameters && b->tx == 'I')
@@ -216,8 +262,12 @@ static enum status on_bytes_idle(struct actor *self, struct msg *m)
 	struct backend *b = actor_state(self);
 	struct io_bytes *in = io_bytes_of(m);
 	struct seen seen = { 0 };
-	enum status st = walk_frames(self, b, slice_data(&in->bytes), in->bytes.len, &seen);
+	enum status st;
 
+	join_held(b, &in->bytes);
+	st = walk_frames(self, b, in->bytes.buf->data + in->bytes.off, in->bytes.len, &seen);
+	if (st == OK && seen.cut < in->bytes.len)
+		b->held = slice_copy(slice_data(&in->bytes) + seen.cut, in->bytes.len - seen.cut);
 	if (st == OK)
 		io_credit(self, b->io, 1);
 	return st;
@@ -285,7 +335,8 @@ static enum status on_release(struct actor *self, struct msg *m)
 
 	if (r->lease != b->lease && r->lease != 0)
 		return OK;
-	if (r->how != RELEASE_CLEAN || b->outstanding > 0 || b->tx != 'I' || b->frame_left || b->header_len)
+	if (r->how != RELEASE_CLEAN || b->outstanding > 0 || b->tx != 'I' || b->frame_left || b->header_len ||
+		b->held.len)
 		return E_NORMAL;		/* Postgres rolls back when the connection closes */
 	b->session = PID_NONE;
 	b->lease = 0;
@@ -372,7 +423,6 @@ void backend_exit(struct actor *self, enum status why)
 		io_close(self, b->io);
 	}
 	slice_release(&b->startup);
-	slice_release(&b->parameters);
 	slice_release(&b->held);
 	backend_login_free(b);
 }

@@ -31,11 +31,12 @@ struct backend {
 	uint64_t member, io, lease, leases;
 	uint32_t outstanding;		/* ReadyForQuery still to come */
 	uint32_t frame_left, owed;	/* owed: credit withheld while the client is full */
+	uint32_t client_pid;
 	uint8_t header[5], header_len, frame_type, last_byte, tx;
 	bool pinned, committing, open, stopped, full;
 	uint32_t taken;			/* REQUESTs of this lease */
 	uint8_t cancels;		/* cancellers on their way */
-	struct slice startup, parameters, held;
+	struct slice startup, held;	/* held: the beginning of a notification whose pid is cut */
 	struct backend_login *login;
 	uint32_t os_pid, secret_len;
 	uint8_t secret[BACKEND_SECRET_MAX];

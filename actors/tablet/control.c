@@ -36,17 +36,18 @@ struct control {
 	uint64_t work;
 	PGconn *conn;
 	uint64_t fd;
-	struct msg *waiting[CONTROL_QUERIES_MAX];	/* ring of kept queries */
+	struct msg *waiting[CONTROL_QUERIES_MAX]; /* ring of kept queries */
 	uint32_t first, n_waiting;
-	struct msg *current;		/* kept; NULL: our own query */
-	PGresult *result;		/* of the query under way, until its end has come */
-	uint32_t failures;		/* attempts since the last that worked */
-	bool told, connected;		/* what the parent knows */
+	struct msg *current; /* kept; NULL: our own query */
+	PGresult *result; /* of the query under way, until its end has come */
+	uint32_t failures; /* attempts since the last that worked */
+	bool told, connected; /* what the parent knows */
 	struct control_changed info;
 };
 
-static const char LEARN[] = "select current_setting('server_version_num'), current_setting('max_connections'), "
-			    "has_table_privilege('pg_catalog.pg_authid', 'select')::int, current_user";
+static const char LEARN[] =
+	"select current_setting('server_version_num'), current_setting('max_connections'), "
+	"has_table_privilege('pg_catalog.pg_authid', 'select')::int, current_user";
 
 /* ---- the password of --attach ------------------------------------------------------------------------------ */
 
@@ -94,12 +95,12 @@ static enum status run_connect(const void *args, size_t size, struct writer *res
 	memcpy(&a, args, sizeof(a));
 	{
 		/* what comes first is overridden by the conninfo */
-		const char *const names[] = { "connect_timeout", "fallback_application_name", "dbname", NULL };
-		const char *const values[] = { "5", "multigres control", a->conninfo, NULL };
+		const char *const names[] = {"connect_timeout", "fallback_application_name", "dbname", NULL};
+		const char *const values[] = {"5", "multigres control", a->conninfo, NULL};
 
 		a->conn = PQconnectdbParams(names, values, 1);
 	}
-	st = a->conn && PQstatus(a->conn) == CONNECTION_OK ? OK : E_IO;
+	st = a->conn && PQstatus(a->conn) == CONNECTION_OK ? OK : E_CLOSED;
 	if (st)
 		writer_text(result, a->conn ? PQerrorMessage(a->conn) : "out of memory");
 	attempt_leave(a);
@@ -115,7 +116,7 @@ static void begin_attempt(struct actor *self, struct control *c)
 	atomic_init(&a->parties, 2);
 	str_copy(a->conninfo, sizeof(a->conninfo), c->conninfo);
 	c->attempt = a;
-	c->work = work_run(self, &(struct work){ .fn = run_connect, .args = &a, .args_size = sizeof(a) });
+	c->work = work_run(self, &(struct work){.fn = run_connect, .args = &a, .args_size = sizeof(a)});
 	actor_become(self, CONNECTING);
 }
 
@@ -145,7 +146,8 @@ static void tell(struct actor *self, struct control *c, bool connected, const ch
 	actor_send(self, c->parent, &m);
 }
 
-static void answer(struct actor *self, struct msg *request, enum status st, const char *sqlstate, const char *text)
+static void answer(
+	struct actor *self, struct msg *request, enum status st, const char *sqlstate, const char *text)
 {
 	struct msg *m;
 	struct control_rows *rows = control_rows_new(self, &m);
@@ -201,11 +203,12 @@ static bool pump(struct actor *self, struct control *c)
 
 static bool begin_query(struct actor *self, struct control *c, const char *sql, const char *parameter)
 {
-	const char *const values[] = { parameter };
+	const char *const values[] = {parameter};
 
 	actor_timer(self, KEY_DEADLINE, CONTROL_DEADLINE_MS);
-	return PQsendQueryParams(c->conn, sql, parameter ? 1 : 0, NULL, parameter ? values : NULL, NULL, NULL, 0) &&
-		pump(self, c);
+	return PQsendQueryParams(
+		       c->conn, sql, parameter ? 1 : 0, NULL, parameter ? values : NULL, NULL, NULL, 0) &&
+	       pump(self, c);
 }
 
 static void lose_conn(struct actor *self, struct control *c)
@@ -240,7 +243,8 @@ static enum status on_query(struct actor *self, struct msg *m)
 	struct control *c = actor_state(self);
 
 	if (!c->conn) {
-		answer(self, actor_keep(self, m), E_IO, "08003", c->info.why[0] ? c->info.why : "not connected yet");
+		answer(self, actor_keep(self, m), E_IO, "08003",
+			c->info.why[0] ? c->info.why : "not connected yet");
 		return OK;
 	}
 	if (c->n_waiting == CONTROL_QUERIES_MAX) {
@@ -304,7 +308,8 @@ static void learn_address(struct control *c)
 	if (dir)
 		snprintf(c->info.address, sizeof(c->info.address), "%s/.s.PGSQL.%s", dir, port);
 	else
-		snprintf(c->info.address, sizeof(c->info.address), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+		snprintf(c->info.address, sizeof(c->info.address), strchr(host, ':') ? "[%s]:%s" : "%s:%s",
+			host, port);
 	c->info.tls = 0;
 	for (PQconninfoOption *o = options; !dir && o && o->keyword; o++) {
 		if (strcmp(o->keyword, "sslmode") == 0 && o->val)
@@ -386,7 +391,7 @@ static enum status on_work_done(struct actor *self, struct msg *m)
 		c->conn = c->attempt->conn;
 		c->attempt->conn = NULL;
 	}
-	if (w->status == E_FULL)
+	if (w->status != OK && w->status != E_CLOSED)
 		attempt_leave(c->attempt); /* it never ran: leave for the helper too */
 	attempt_leave(c->attempt);
 	c->attempt = NULL;
@@ -396,7 +401,8 @@ static enum status on_work_done(struct actor *self, struct msg *m)
 		return OK;
 	}
 	PQsetNoticeProcessor(c->conn, ignore_notice, NULL);
-	if (PQsetnonblocking(c->conn, 1) != 0 || fd_watch(self, PQsocket(c->conn), FD_READABLE, &c->fd) != OK) {
+	if (PQsetnonblocking(c->conn, 1) != 0 ||
+		fd_watch(self, PQsocket(c->conn), FD_READABLE, &c->fd) != OK) {
 		PQfinish(c->conn);
 		c->conn = NULL;
 		lose(self, c, "could not watch the connection");
@@ -477,14 +483,15 @@ static void control_show(const struct actor *self, struct writer *text)
 {
 	const struct control *c = actor_state(self);
 
-	writer_printf(text, "%s %s, %u waiting", c->conn ? "connected to" : "not connected to", c->info.address, c->n_waiting);
+	writer_printf(text, "%s %s, %u waiting", c->conn ? "connected to" : "not connected to",
+		c->info.address, c->n_waiting);
 }
 
 static const struct rule control_rule_list[] = {
-	{ STATE_ANY, CONTROL_QUERY, on_query },
-	{ STATE_ANY, FD_READY, on_ready },
-	{ STATE_ANY, WORK_DONE, on_work_done },
-	{ STATE_ANY, TIMER, on_timer },
+	{STATE_ANY, CONTROL_QUERY, on_query},
+	{STATE_ANY, FD_READY, on_ready},
+	{STATE_ANY, WORK_DONE, on_work_done},
+	{STATE_ANY, TIMER, on_timer},
 };
 
 const struct behaviour control_behaviour = {

@@ -11,8 +11,8 @@
 
 enum {
 	CONTROL_CONNINFO_MAX = 4095,
-	CONTROL_QUERIES_MAX = 64,	/* waiting; over it E_FULL */
-	CONTROL_DEADLINE_MS = 5000,	/* of one query; then the connection is given up */
+	CONTROL_QUERIES_MAX = 64, /* waiting; over it E_FULL */
+	CONTROL_DEADLINE_MS = 5000, /* of one query; then the connection is given up */
 	CONTROL_HEALTH_MS = 1000,
 	CONTROL_BACKOFF_MIN_MS = 100,
 	CONTROL_BACKOFF_MAX_MS = 2000,
@@ -20,7 +20,7 @@ enum {
 
 struct control_args {
 	struct pid parent;
-	char conninfo[CONTROL_CONNINFO_MAX + 1];	/* may hold a password: never logged, never sent */
+	char conninfo[CONTROL_CONNINFO_MAX + 1]; /* may hold a password: never logged, never sent */
 };
 
 extern const struct behaviour control_behaviour;

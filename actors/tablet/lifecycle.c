@@ -28,9 +28,10 @@ enum {
 	ASK_MS = 15000,
 	BACKOFF_MIN_MS = 200,
 	BACKOFF_MAX_MS = 10000,
-	QUIET_US = 60000000,		/* serving for so long: earlier failures are forgotten */
-	GRACE_MS = 10000,		/* our Postgres's process lives but doesn't answer: so long it still counts as serving */
-	QUIT_MS = 5000,			/* after an immediate shutdown */
+	QUIET_US = 60000000, /* serving for so long: earlier failures are forgotten */
+	GRACE_MS =
+		10000, /* our Postgres's process lives but doesn't answer: so long it still counts as serving */
+	QUIT_MS = 5000, /* after an immediate shutdown */
 	CONTROL_RETRY_MS = 200,
 };
 
@@ -41,24 +42,24 @@ STATES(tablet, TABLET_STATES);
 
 struct lookup {
 	uint64_t corr;
-	struct msg *request;		/* kept */
+	struct msg *request; /* kept */
 };
 
 struct tablet {
 	const struct tablet_config *config;
-	struct tablet_plan plan;	/* own */
-	struct tablet_found found;	/* own: what the workflow found out, once it got to `start` */
-	uint64_t proc;			/* own: Postgres's process; 0: none */
+	struct tablet_plan plan; /* own */
+	struct tablet_found found; /* own: what the workflow found out, once it got to `start` */
+	uint64_t proc; /* own: Postgres's process; 0: none */
 	uint64_t start_work, tail_work, verifier_work;
-	struct msg *start_request;	/* kept, while start_work runs */
+	struct msg *start_request; /* kept, while start_work runs */
 	uint64_t flow_corr, flow_ref;
 	struct pid control;
-	struct control_changed info;	/* what the control connection says */
+	struct control_changed info; /* what the control connection says */
 	bool adopted, exited, unresponsive, quitting;
 	uint32_t failures;
 	uint64_t serving_since_us, restarts;
-	char why[240];			/* the last failure */
-	char verifier[SCRAM_VERIFIER_MAX];	/* attach: of our own role, made from its password */
+	char why[240]; /* the last failure */
+	char verifier[SCRAM_VERIFIER_MAX]; /* attach: of our own role, made from its password */
 	struct tablet_serving told;
 	struct lookup lookups[LOOKUPS_MAX];
 	uint32_t n_lookups;
@@ -76,7 +77,8 @@ static void bring_up(struct actor *self, struct tablet *t);
 static void serving_make(const struct actor *self, const struct tablet *t, struct tablet_serving *s)
 {
 	memset(s, 0, sizeof(*s));
-	s->serving = actor_current(self) == SERVING && !t->unresponsive && (is_own(t) ? t->proc != 0 : t->info.connected);
+	s->serving = actor_current(self) == SERVING && !t->unresponsive &&
+		     (is_own(t) ? t->proc != 0 : t->info.connected);
 	if (is_own(t) && t->found.socket_dir[0])
 		snprintf(s->address, sizeof(s->address), "%s/.s.PGSQL.%u", t->found.socket_dir, t->plan.port);
 	else
@@ -110,8 +112,8 @@ static void update(struct actor *self, struct tablet *t)
 	if (memcmp(&s, &t->told, sizeof(s)) == 0)
 		return;
 	if (s.serving != t->told.serving)
-		log_info("tablet", "Postgres %s%s%s", s.serving ? "serves at " : "does not serve: ",
-			s.serving ? s.address : s.why, "");
+		log_info("tablet", "Postgres %s%s%s",
+			s.serving ? "serves at " : "does not serve: ", s.serving ? s.address : s.why, "");
 	if (s.serving && !t->told.serving)
 		t->serving_since_us = actor_now_us(self);
 	t->told = s;
@@ -174,9 +176,11 @@ static void put_conninfo(struct writer *w, const char *name, const char *value)
 
 static void control_start(struct actor *self, struct tablet *t)
 {
-	struct control_args args = { .parent = actor_pid(self) };
-	struct spawn what = { .behaviour = &control_behaviour, .args = &args, .args_size = sizeof(args),
-		.name = "tablet.control" };
+	struct control_args args = {.parent = actor_pid(self)};
+	struct spawn what = {.behaviour = &control_behaviour,
+		.args = &args,
+		.args_size = sizeof(args),
+		.name = "tablet.control"};
 	struct writer w;
 
 	if (!pid_is_none(t->control))
@@ -229,10 +233,11 @@ static enum status work_verifier(const void *args, size_t size, struct writer *r
 
 static void attach_connected(struct actor *self, struct tablet *t)
 {
-	uint64_t salt[2] = { actor_random(self), actor_random(self) };
+	uint64_t salt[2] = {actor_random(self), actor_random(self)};
 
 	if (!t->info.verifiers && !t->verifier[0] && control_password()) {
-		t->verifier_work = work_run(self, &(struct work){ .fn = work_verifier, .args = salt, .args_size = sizeof(salt) });
+		t->verifier_work = work_run(
+			self, &(struct work){.fn = work_verifier, .args = salt, .args_size = sizeof(salt)});
 		return;
 	}
 	t->why[0] = '\0';
@@ -270,7 +275,7 @@ static enum status on_control_changed(struct actor *self, struct msg *m)
 
 static enum status work_find_running(const void *args, size_t size, struct writer *result)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	int32_t pid;
 	enum status st;
 
@@ -288,14 +293,15 @@ static enum status start_or_adopt(struct actor *self, struct tablet *t, int32_t 
 {
 	struct postgres_place p;
 	char path[POSTGRES_PATH_MAX + 16], pgdata[POSTGRES_PATH_MAX + 16], log[POSTGRES_PATH_MAX + 16];
-	const char *argv[] = { path, "-D", pgdata, NULL };
+	const char *argv[] = {path, "-D", pgdata, NULL};
 	enum status st;
 
 	t->adopted = running > 0;
 	if (running > 0) {
 		st = proc_adopt(self, running, &t->proc);
 		if (st)
-			return error_set(err, st == E_NOT_FOUND ? E_AGAIN : st, "58000", "could not watch process %d", running);
+			return error_set(err, st == E_NOT_FOUND ? E_AGAIN : st, "58000",
+				"could not watch process %d", running);
 		log_info("tablet", "adopted the Postgres that runs already, process %d", running);
 		return OK;
 	}
@@ -304,20 +310,22 @@ static enum status start_or_adopt(struct actor *self, struct tablet *t, int32_t 
 	snprintf(pgdata, sizeof(pgdata), "%s/pgdata", p.base);
 	snprintf(log, sizeof(log), "%s/postgres.log", p.base);
 	return proc_start(self,
-		&(struct proc_start){ .argv = argv, .cwd = pgdata, .uid = p.uid, .gid = p.gid, .output_file = log },
+		&(struct proc_start){
+			.argv = argv, .cwd = pgdata, .uid = p.uid, .gid = p.gid, .output_file = log},
 		&t->proc, err);
 }
 
 static void start_found(struct actor *self, struct tablet *t, const struct work_done *w)
 {
 	struct msg *request = t->start_request;
-	struct error err = { 0 };
+	struct error err = {0};
 	enum status st = (enum status)w->status;
 
 	t->start_work = 0;
 	t->start_request = NULL;
 	if (st) {
-		error_set(&err, st, "58000", "%.*s", (int)w->result.len, (const char *)slice_data(&w->result));
+		error_set(
+			&err, st, "58000", "%.*s", (int)w->result.len, (const char *)slice_data(&w->result));
 	} else {
 		st = start_or_adopt(self, t, (int32_t)load_be32(slice_data(&w->result)), &err);
 		if (st)
@@ -346,8 +354,10 @@ static enum status on_start(struct actor *self, struct msg *m)
 	} else {
 		t->exited = false;
 		tablet_place(&t->plan, &t->found, &p);
-		t->start_work = work_run(self,
-			&(struct work){ .fn = work_find_running, .args = &p, .args_size = sizeof(p), .lane = TABLET_LANE });
+		t->start_work = work_run(self, &(struct work){.fn = work_find_running,
+						       .args = &p,
+						       .args_size = sizeof(p),
+						       .lane = TABLET_LANE});
 		t->start_request = actor_keep(self, m);
 	}
 	return OK;
@@ -390,19 +400,26 @@ static enum status on_exited(struct actor *self, struct msg *m)
 	update(self, t);
 	tablet_place(&t->plan, &t->found, &p);
 	t->tail_work = work_run(self,
-		&(struct work){ .fn = tablet_work_log_tail, .args = &p, .args_size = sizeof(p), .lane = TABLET_LANE });
+		&(struct work){
+			.fn = tablet_work_log_tail, .args = &p, .args_size = sizeof(p), .lane = TABLET_LANE});
 	return OK;
 }
 
 static void tail_read(struct actor *self, struct tablet *t, const struct work_done *w)
 {
-	size_t n = strlen(t->why);
+	const char *text = (const char *)slice_data(&w->result);
+	int len = (int)w->result.len, shown = (int)(sizeof(t->why) - strlen(t->why) - sizeof("; its log: "));
 	char why[sizeof(t->why)];
 
 	t->tail_work = 0;
-	if (w->status == OK && w->result.len > 0)
-		snprintf(t->why + n, sizeof(t->why) - n, "; its log: %.*s", (int)w->result.len,
-			(const char *)slice_data(&w->result));
+	if (w->status == OK && len > 0) {
+		size_t n = strlen(t->why);
+
+		log_error("tablet", "%s; its log ends: %.*s", t->why, len, text);
+		if (shown > 0 && len > shown)
+			text += len - shown; /* the last words matter most */
+		snprintf(t->why + n, sizeof(t->why) - n, "; its log: %.*s", len > shown ? shown : len, text);
+	}
 	if (actor_current(self) != SERVING)
 		return; /* the workflow asks with POSTGRES_READY and fails with this text */
 	t->restarts++;
@@ -480,7 +497,7 @@ static void answer_entry(struct actor *self, struct msg *request, const struct a
 /* Without the right to read pg_authid only the role of --attach itself can be checked. */
 static void lookup_local(struct actor *self, struct tablet *t, struct msg *m)
 {
-	struct auth_entry entry = { 0 };
+	struct auth_entry entry = {0};
 
 	if (t->verifier[0] && strcmp(auth_lookup_of(m)->user, t->info.login) == 0) {
 		entry.found = entry.can_login = 1;
@@ -539,7 +556,7 @@ static enum status on_rows(struct actor *self, struct msg *m)
 	struct tablet *t = actor_state(self);
 	struct control_rows *rows = control_rows_of(m);
 	struct msg *request = lookup_take(t, m->corr);
-	struct auth_entry entry = { 0 };
+	struct auth_entry entry = {0};
 
 	if (!request)
 		return OK;
@@ -683,24 +700,24 @@ static const char *mode_name(const struct tablet *t)
 
 static enum status on_show(struct actor *self, struct msg *m)
 {
-	static const char *const columns[] = { "what", "value" };
+	static const char *const columns[] = {"what", "value"};
 	struct tablet *t = actor_state(self);
 	struct tablet_serving s;
 	struct table_writer w;
 	struct msg *out;
 	const struct {
 		const char *what, *text;
-	} texts[] = { { "state", tablet_state_names[actor_current(self)] }, { "mode", mode_name(t) },
-		{ "address", s.address }, { "login", s.login }, { "data", is_own(t) ? t->plan.base : "" },
-		{ "programs", t->found.bin_dir }, { "why", s.why } };
+	} texts[] = {{"state", tablet_state_names[actor_current(self)]}, {"mode", mode_name(t)},
+		{"address", s.address}, {"login", s.login}, {"data", is_own(t) ? t->plan.base : ""},
+		{"programs", t->found.bin_dir}, {"why", s.why}};
 	uint64_t up = t->serving_since_us ? (actor_now_us(self) - t->serving_since_us) / 1000000 : 0;
 	const struct {
 		const char *what;
 		uint64_t value;
-	} numbers[] = { { "serving", 0 }, { "pid", t->proc ? (uint64_t)proc_os_pid(self, t->proc) : 0 },
-		{ "port", t->plan.port }, { "server_version", t->info.server_version },
-		{ "max_connections", t->info.max_connections }, { "verifiers", t->info.verifiers },
-		{ "serving_seconds", up }, { "restarts", t->restarts } };
+	} numbers[] = {{"serving", 0}, {"pid", t->proc ? (uint64_t)proc_os_pid(self, t->proc) : 0},
+		{"port", t->plan.port}, {"server_version", t->info.server_version},
+		{"max_connections", t->info.max_connections}, {"verifiers", t->info.verifiers},
+		{"serving_seconds", up}, {"restarts", t->restarts}};
 
 	serving_make(self, t, &s);
 	table_begin(&w, columns, ARRAY_LEN(columns), 65536);
@@ -745,21 +762,21 @@ static void tablet_show_line(const struct actor *self, struct writer *text)
 }
 
 static const struct rule tablet_rules[] = {
-	{ STATE_ANY, TABLET_WHERE, on_where },
-	{ STATE_ANY, TABLET_SHOW, on_show },
-	{ STATE_ANY, AUTH_LOOKUP, on_lookup },
-	{ STATE_ANY, POSTGRES_START, on_start },
-	{ STATE_ANY, POSTGRES_READY, on_ready },
-	{ STATE_ANY, CONTROL_CHANGED, on_control_changed },
-	{ STATE_ANY, CONTROL_ROWS, on_rows },
-	{ STATE_ANY, FLOW_CHANGED, on_changed },
-	{ STATE_ANY, PROC_EXITED, on_exited },
-	{ STATE_ANY, WORK_DONE, on_work_done },
-	{ STATE_ANY, DONE, on_done },
-	{ STATE_ANY, ASK_FAILED, on_ask_failed },
-	{ STATE_ANY, DOWN, on_down },
-	{ STATE_ANY, EXIT, on_exit_signal },
-	{ STATE_ANY, TIMER, on_timer },
+	{STATE_ANY, TABLET_WHERE, on_where},
+	{STATE_ANY, TABLET_SHOW, on_show},
+	{STATE_ANY, AUTH_LOOKUP, on_lookup},
+	{STATE_ANY, POSTGRES_START, on_start},
+	{STATE_ANY, POSTGRES_READY, on_ready},
+	{STATE_ANY, CONTROL_CHANGED, on_control_changed},
+	{STATE_ANY, CONTROL_ROWS, on_rows},
+	{STATE_ANY, FLOW_CHANGED, on_changed},
+	{STATE_ANY, PROC_EXITED, on_exited},
+	{STATE_ANY, WORK_DONE, on_work_done},
+	{STATE_ANY, DONE, on_done},
+	{STATE_ANY, ASK_FAILED, on_ask_failed},
+	{STATE_ANY, DOWN, on_down},
+	{STATE_ANY, EXIT, on_exit_signal},
+	{STATE_ANY, TIMER, on_timer},
 };
 
 const struct behaviour tablet_behaviour = {
@@ -792,8 +809,8 @@ enum status tablet_config_check(const struct tablet_config *config, struct error
 
 	if (config->mode == TABLET_ATTACH) {
 		if (strlen(config->attach) > CONTROL_CONNINFO_MAX)
-			return error_set(err, E_LIMIT, "22023", "the connection string is longer than %d bytes",
-				CONTROL_CONNINFO_MAX);
+			return error_set(err, E_LIMIT, "22023",
+				"the connection string is longer than %d bytes", CONTROL_CONNINFO_MAX);
 		options = PQconninfoParse(config->attach, &text);
 		if (!options) {
 			error_set(err, E_INVALID, "22023", "connection string is not valid: %.*s",

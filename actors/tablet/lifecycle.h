@@ -23,12 +23,12 @@ enum { TABLET_MAX_CONNECTIONS = 100, TABLET_STOP_MS = 20000 };
 /* Filled by the program; borrowed for the node's life, read only. */
 struct tablet_config {
 	enum tablet_mode mode;
-	const char *data_dir;		/* own: absolute path; holds the cluster (pgdata), its socket and its log */
-	const char *pg_bin_dir;		/* own: where postgres and initdb are; NULL: searched */
-	const char *run_as;		/* own, as root: the user; NULL: "postgres" if there is one, else "nobody" */
-	uint16_t pg_port;		/* own: on 127.0.0.1, and in the private socket's name */
-	uint32_t max_connections;	/* own; 0: TABLET_MAX_CONNECTIONS */
-	const char *attach;		/* attach: libpq conninfo or URL */
+	const char *data_dir; /* own: absolute path; holds the cluster (pgdata), its socket and its log */
+	const char *pg_bin_dir; /* own: where postgres and initdb are; NULL: searched */
+	const char *run_as; /* own, as root: the user; NULL: "postgres" if there is one, else "nobody" */
+	uint16_t pg_port; /* own: on 127.0.0.1, and in the private socket's name */
+	uint32_t max_connections; /* own; 0: TABLET_MAX_CONNECTIONS */
+	const char *attach; /* attach: libpq conninfo or URL */
 };
 
 /* An actor's args are a `const struct tablet_config *` (the pointer, size sizeof(void *)). */

@@ -31,14 +31,14 @@ enum waiting_for { NOTHING, VERSION, WORK, INSPECTION, INITDB, INITDB_TAIL, ANSW
 struct local {
 	enum waiting_for waiting;
 	uint64_t work, proc, corr;
-	char version[VERSION_TEXT_MAX + 1];	/* what postgres --version prints */
+	char version[VERSION_TEXT_MAX + 1]; /* what postgres --version prints */
 };
 
 /* ---- the record -------------------------------------------------------------------------------------------- */
 
 static struct tablet_plan plan_of(const struct actor *self)
 {
-	struct tablet_plan plan = { 0 };
+	struct tablet_plan plan = {0};
 	const struct slice *in = &flow_self(self)->inputs;
 
 	if (msg_decode_body(&TABLET_PLAN_desc, slice_data(in), in->len, &plan) != OK)
@@ -48,11 +48,11 @@ static struct tablet_plan plan_of(const struct actor *self)
 
 static struct tablet_found found_of(const struct actor *self)
 {
-	struct tablet_found found = { .uid = -1, .gid = -1 };
+	struct tablet_found found = {.uid = -1, .gid = -1};
 	const struct slice *in = &flow_self(self)->result;
 
 	if (msg_decode_body(&TABLET_FOUND_desc, slice_data(in), in->len, &found) != OK)
-		found = (struct tablet_found){ .uid = -1, .gid = -1 };
+		found = (struct tablet_found){.uid = -1, .gid = -1};
 	return found;
 }
 
@@ -84,8 +84,11 @@ struct slice tablet_plan_encode(const struct tablet_plan *plan)
 
 void tablet_place(const struct tablet_plan *plan, const struct tablet_found *found, struct postgres_place *p)
 {
-	*p = (struct postgres_place){ .uid = found->uid, .gid = found->gid, .major = found->major, .port = plan->port,
-		.max_connections = plan->max_connections };
+	*p = (struct postgres_place){.uid = found->uid,
+		.gid = found->gid,
+		.major = found->major,
+		.port = plan->port,
+		.max_connections = plan->max_connections};
 	str_copy(p->base, sizeof(p->base), plan->base);
 	str_copy(p->socket_dir, sizeof(p->socket_dir), found->socket_dir);
 }
@@ -112,8 +115,8 @@ static void give_error(struct writer *result, const struct error *err)
 static enum status work_find(const void *args, size_t size, struct writer *result)
 {
 	const struct tablet_plan *plan = args;
-	struct tablet_found found = { 0 };
-	struct error err = { 0 };
+	struct tablet_found found = {0};
+	struct error err = {0};
 	enum status st;
 
 	check(size == sizeof(*plan));
@@ -129,7 +132,7 @@ static enum status work_find(const void *args, size_t size, struct writer *resul
 
 static enum status work_prepare(const void *args, size_t size, struct writer *result)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	enum status st;
 
 	check(size == sizeof(struct postgres_place));
@@ -141,7 +144,7 @@ static enum status work_prepare(const void *args, size_t size, struct writer *re
 
 static enum status work_inspect(const void *args, size_t size, struct writer *result)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	enum status st;
 	bool exists;
 
@@ -156,7 +159,7 @@ static enum status work_inspect(const void *args, size_t size, struct writer *re
 
 static enum status work_install(const void *args, size_t size, struct writer *result)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	enum status st;
 
 	check(size == sizeof(struct postgres_place));
@@ -168,7 +171,7 @@ static enum status work_install(const void *args, size_t size, struct writer *re
 
 static enum status work_configure(const void *args, size_t size, struct writer *result)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	enum status st;
 
 	check(size == sizeof(struct postgres_place));
@@ -180,7 +183,7 @@ static enum status work_configure(const void *args, size_t size, struct writer *
 
 enum status tablet_work_log_tail(const void *args, size_t size, struct writer *result)
 {
-	char text[240];
+	char text[POSTGRES_LOG_TAIL + 1];
 
 	check(size == sizeof(struct postgres_place));
 	postgres_log_tail(args, text, sizeof(text));
@@ -193,7 +196,8 @@ static void run_work(struct actor *self, enum waiting_for waiting, work_fn *fn, 
 	struct local *l = flow_local(self);
 
 	l->waiting = waiting;
-	l->work = work_run(self, &(struct work){ .fn = fn, .args = args, .args_size = size, .lane = TABLET_LANE });
+	l->work = work_run(
+		self, &(struct work){.fn = fn, .args = args, .args_size = size, .lane = TABLET_LANE});
 }
 
 /* ---- the steps --------------------------------------------------------------------------------------------- */
@@ -211,8 +215,8 @@ static void ask_version(struct actor *self, const struct slice *result)
 	struct local *l = flow_local(self);
 	struct tablet_found found;
 	char path[POSTGRES_PATH_MAX + 16];
-	const char *argv[] = { path, "--version", NULL };
-	struct error err = { 0 };
+	const char *argv[] = {path, "--version", NULL};
+	struct error err = {0};
 
 	if (tablet_found_decode(result, &found)) {
 		flow_step_fail(self, E_INTERNAL, "could not read what was found");
@@ -222,8 +226,8 @@ static void ask_version(struct actor *self, const struct slice *result)
 	snprintf(path, sizeof(path), "%s/postgres", found.bin_dir);
 	l->version[0] = '\0';
 	l->waiting = VERSION;
-	if (proc_start(self,
-		    &(struct proc_start){ .argv = argv, .uid = -1, .gid = -1, .die_with_node = true }, &l->proc, &err))
+	if (proc_start(self, &(struct proc_start){.argv = argv, .uid = -1, .gid = -1, .die_with_node = true},
+		    &l->proc, &err))
 		flow_step_done(self, E_IO, "%s", err.text);
 }
 
@@ -234,13 +238,15 @@ static void version_known(struct actor *self)
 	struct tablet_plan plan = plan_of(self);
 
 	if (postgres_version_parse(l->version, &found.major, &found.version)) {
-		flow_step_fail(self, E_INVALID, "\"%s/postgres --version\" says \"%s\", which is no version of Postgres",
+		flow_step_fail(self, E_INVALID,
+			"\"%s/postgres --version\" says \"%s\", which is no version of Postgres",
 			found.bin_dir, l->version);
 		return;
 	}
 	if (found.major < POSTGRES_OLDEST_MAJOR) {
-		flow_step_fail(self, E_UNSUPPORTED, "Postgres %u in \"%s\" is too old, version %d or later is needed",
-			found.major, found.bin_dir, POSTGRES_OLDEST_MAJOR);
+		flow_step_fail(self, E_UNSUPPORTED,
+			"Postgres %u in \"%s\" is too old, version %d or later is needed", found.major,
+			found.bin_dir, POSTGRES_OLDEST_MAJOR);
 		return;
 	}
 	postgres_socket_dir(plan.base, found.uid >= 0 ? (uid_t)found.uid : geteuid(), found.socket_dir);
@@ -268,18 +274,22 @@ static void run_initdb(struct actor *self)
 	struct tablet_found found = found_of(self);
 	struct postgres_place p = place_of(self);
 	char path[POSTGRES_PATH_MAX + 16], fresh[POSTGRES_PATH_MAX + 16], log[POSTGRES_PATH_MAX + 16];
-	const char *argv[] = { path, "--pgdata", fresh, "--username=postgres", "--auth-local=trust",
+	const char *argv[] = {path, "--pgdata", fresh, "--username=postgres", "--auth-local=trust",
 		"--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums",
-		"--no-instructions", NULL };
-	struct error err = { 0 };
+		"--no-instructions", NULL};
+	struct error err = {0};
 
 	snprintf(path, sizeof(path), "%s/initdb", found.bin_dir);
 	snprintf(fresh, sizeof(fresh), "%s/pgdata.new", p.base);
 	snprintf(log, sizeof(log), "%s/postgres.log", p.base);
 	l->waiting = INITDB;
 	if (proc_start(self,
-		    &(struct proc_start){ .argv = argv, .cwd = p.base, .uid = p.uid, .gid = p.gid, .output_file = log,
-			    .die_with_node = true },
+		    &(struct proc_start){.argv = argv,
+			    .cwd = p.base,
+			    .uid = p.uid,
+			    .gid = p.gid,
+			    .output_file = log,
+			    .die_with_node = true},
 		    &l->proc, &err))
 		flow_step_done(self, E_IO, "%s", err.text);
 }
@@ -480,23 +490,23 @@ static void abandon(struct actor *self)
 }
 
 static const struct flow_step steps[] = {
-	{ .name = "check_binaries", .run = check_binaries, .retries = 2, .timeout_ms = 10000 },
-	{ .name = "prepare_directories", .run = prepare_directories, .retries = 2 },
-	{ .name = "initdb", .run = initdb, .retries = 2, .timeout_ms = 300000 },
-	{ .name = "configure", .run = configure, .retries = 2 },
-	{ .name = "start", .run = start, .poll_ms = 50, .retries = 3 },
-	{ .name = "wait_ready", .run = wait_ready, .poll_ms = 50, .timeout_ms = 600000 },
-	{ .name = "check_roles", .run = check_roles, .poll_ms = 50, .retries = 3 },
+	{.name = "check_binaries", .run = check_binaries, .retries = 2, .timeout_ms = 10000},
+	{.name = "prepare_directories", .run = prepare_directories, .retries = 2},
+	{.name = "initdb", .run = initdb, .retries = 2, .timeout_ms = 300000},
+	{.name = "configure", .run = configure, .retries = 2},
+	{.name = "start", .run = start, .poll_ms = 50, .retries = 3},
+	{.name = "wait_ready", .run = wait_ready, .poll_ms = 50, .timeout_ms = 600000},
+	{.name = "check_roles", .run = check_roles, .poll_ms = 50, .retries = 3},
 };
 
 static const struct rule step_rules[] = {
-	{ STATE_ANY, WORK_DONE, on_work_done },
-	{ STATE_ANY, PROC_OUTPUT, on_output },
-	{ STATE_ANY, PROC_EXITED, on_exited },
-	{ STATE_ANY, TIMER, on_timer },
-	{ STATE_ANY, DONE, on_done },
-	{ STATE_ANY, CONTROL_ROWS, on_rows },
-	{ STATE_ANY, ASK_FAILED, on_ask_failed },
+	{STATE_ANY, WORK_DONE, on_work_done},
+	{STATE_ANY, PROC_OUTPUT, on_output},
+	{STATE_ANY, PROC_EXITED, on_exited},
+	{STATE_ANY, TIMER, on_timer},
+	{STATE_ANY, DONE, on_done},
+	{STATE_ANY, CONTROL_ROWS, on_rows},
+	{STATE_ANY, ASK_FAILED, on_ask_failed},
 };
 
 const struct flow_kind tablet_bring_up = {

@@ -6,7 +6,7 @@
 #include "actors/tablet/postgres.h"
 #include "runtime/flow/flow.h"
 
-enum { TABLET_LANE = 0x5441424c };	/* the tablet's work on files, one at a time */
+enum { TABLET_LANE = 0x5441424c }; /* the tablet's work on files, one at a time */
 
 extern const struct flow_kind tablet_bring_up;
 

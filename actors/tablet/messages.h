@@ -32,6 +32,7 @@ enum execute_flags {
 enum rows_flags {
 	ROWS_LEASE_END = 1,	/* the backend is no longer the session's */
 	ROWS_PARAMETERS = 2,	/* holds at least one ParameterStatus */
+	ROWS_PARTIAL = 4,	/* ends inside a message: nothing of anybody else's may follow */
 };
 
 enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
@@ -52,13 +53,17 @@ enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
 	F(S, bin, parameters, PARAMS_MAX)
 /* error: the body of an ErrorResponse, to be passed to the client as it is. */
 #define POOL_REFUSED_FIELDS(F, S) F(S, bin, error, 65536)
-/* expect: how many ReadyForQuery the bytes call for. prefer: the session's last backend, or none. */
+/*
+ * expect: how many ReadyForQuery the bytes call for. prefer: the session's last backend, or none. client_pid: what the
+ * client takes for its backend's pid; a notification from its own backend is told under that.
+ */
 #define EXECUTE_FIELDS(F, S)                                                                                 \
 	F(S, u64, group, 0)                                                                                  \
 	F(S, pid, prefer, 0)                                                                                 \
 	F(S, u32, expect, 0)                                                                                 \
 	F(S, u8, flags, 0)                                                                                   \
-	F(S, bin, bytes, BYTES_MAX)
+	F(S, bin, bytes, BYTES_MAX)                                                                          \
+	F(S, u32, client_pid, 0)
 #define LEASED_FIELDS(F, S)                                                                                  \
 	F(S, pid, backend, 0)                                                                                \
 	F(S, u64, lease, 0)
@@ -134,8 +139,8 @@ enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
 	M(FLOW, flow, 0x1109, MSG_PLAIN)                                                                     \
 	M(CANCEL, cancel, 0x110a, MSG_PLAIN)                                                                 \
 	M(RELEASE, release, 0x110b, MSG_PLAIN)                                                               \
-	M(BACKEND_READY, backend_ready, 0x110c, MSG_PLAIN)                                                   \
-	M(BACKEND_FAILED, backend_failed, 0x110d, MSG_PLAIN)                                                 \
+	M(BACKEND_READY, backend_ready, 0x110c, MSG_SYSTEM)                                                  \
+	M(BACKEND_FAILED, backend_failed, 0x110d, MSG_SYSTEM)                                                \
 	M(BACKEND_IDLE, backend_idle, 0x110e, MSG_PLAIN)                                                     \
 	M(POOL_FORGET, pool_forget, 0x110f, MSG_PLAIN)                                                       \
 	M(POOL_SHOW, pool_show, 0x1110, MSG_ASK)                                                             \

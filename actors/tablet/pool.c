@@ -403,6 +403,26 @@ static void answer_open(struct actor *self, struct group *g, struct msg *m)
 	actor_reply(self, m, &reply);
 }
 
+/* Logins are told at once, as Postgres does while it starts; requests of sessions that are in wait for it. */
+static void refuse_not_serving(struct actor *self, struct msg *m)
+{
+	struct pool *p = actor_state(self);
+	struct pgerror e = { .severity = "FATAL", .severity_raw = "FATAL", .sqlstate = SQLSTATE_CANNOT_CONNECT_NOW,
+		.message = "the database system is not available now",
+		.detail = p->where.why[0] ? p->where.why : NULL,
+		.hint = "Try again in a moment." };
+	struct writer w;
+	struct slice frame, body;
+
+	writer_init(&w, STARTUP_MAX);
+	pgerror_put_error(&w, &e);
+	frame = writer_take(&w);
+	body = slice_sub(&frame, WIRE_HEADER, frame.len - WIRE_HEADER);
+	refuse(self, m, &body);
+	slice_release(&body);
+	slice_release(&frame);
+}
+
 static enum status on_open(struct actor *self, struct msg *m)
 {
 	struct pool *p = actor_state(self);
@@ -421,6 +441,10 @@ static enum status on_open(struct actor *self, struct msg *m)
 	}
 	if (g->parameters.len) {
 		answer_open(self, g, m);
+		return OK;
+	}
+	if (actor_current(self) == PAUSED) {
+		refuse_not_serving(self, m);
 		return OK;
 	}
 	if (p->n_waiting >= POOL_WAITING_MAX) {

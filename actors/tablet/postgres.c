@@ -67,8 +67,8 @@ static enum postmaster_status status_of(const char *text)
 	static const struct {
 		const char *text;
 		enum postmaster_status status;
-	} names[] = { { "starting", POSTMASTER_STARTING }, { "stopping", POSTMASTER_STOPPING },
-		{ "ready", POSTMASTER_READY }, { "standby", POSTMASTER_STANDBY } };
+	} names[] = {{"starting", POSTMASTER_STARTING}, {"stopping", POSTMASTER_STOPPING},
+		{"ready", POSTMASTER_READY}, {"standby", POSTMASTER_STANDBY}};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		if (strncmp(text, names[i].text, strlen(names[i].text)) == 0)
@@ -84,7 +84,7 @@ enum status postmaster_pid_parse(const char *text, size_t n, struct postmaster_p
 	int64_t v;
 	bool cut;
 
-	*out = (struct postmaster_pid){ 0 };
+	*out = (struct postmaster_pid){0};
 	if (n == 0)
 		return E_AGAIN;
 	for (int i = 1; i <= 8 && next_line(&p, end, line, sizeof(line), &cut); i++) {
@@ -144,8 +144,9 @@ void postgres_write_quoted(struct writer *w, const char *text)
 
 void postgres_write_conf(struct writer *w, const struct postgres_settings *s)
 {
-	writer_text(w, "# Written by Multigres at each start of the tablet; changes here are lost.\n"
-		       "# Put your own settings into postgresql.conf after the line that includes this file.\n");
+	writer_text(w,
+		"# Written by Multigres at each start of the tablet; changes here are lost.\n"
+		"# Put your own settings into postgresql.conf after the line that includes this file.\n");
 	writer_printf(w, "port = %u\n", s->port);
 	writer_text(w, "listen_addresses = '127.0.0.1'\nunix_socket_directories = ");
 	postgres_write_quoted(w, s->socket_dir);
@@ -165,7 +166,8 @@ void postgres_write_conf(struct writer *w, const struct postgres_settings *s)
 
 void postgres_write_hba(struct writer *w)
 {
-	writer_text(w, "# Written by Multigres. The local socket lies in a directory that only Multigres may enter.\n"
+	writer_text(w, "# Written by Multigres. The local socket lies in a directory that only Multigres may "
+		       "enter.\n"
 		       "local all all trust\n"
 		       "local replication all trust\n"
 		       "host all all 127.0.0.1/32 scram-sha-256\n"
@@ -203,5 +205,6 @@ void postgres_socket_dir(const char *base, uid_t uid, char out[POSTGRES_SOCKET_M
 	if (strlen(base) + strlen("/sock/.s.PGSQL.65535.lock") <= POSTGRES_SOCKET_MAX)
 		snprintf(out, POSTGRES_SOCKET_MAX + 1, "%.90s/sock", base);
 	else
-		snprintf(out, POSTGRES_SOCKET_MAX + 1, "/tmp/multigres-%u-%08x", (unsigned)uid, path_hash(base));
+		snprintf(out, POSTGRES_SOCKET_MAX + 1, "/tmp/multigres-%u-%08x", (unsigned)uid,
+			path_hash(base));
 }

@@ -18,9 +18,9 @@
 
 enum {
 	POSTGRES_OLDEST_MAJOR = 15,
-	POSTGRES_PATH_MAX = 511,	/* bytes of a path of ours */
-	POSTGRES_SOCKET_MAX = 100,	/* bytes of a socket's path; the kernel takes 107 */
-	POSTGRES_LOG_TAIL = 600,	/* bytes of the log shown with an error */
+	POSTGRES_PATH_MAX = 511, /* bytes of a path of ours */
+	POSTGRES_SOCKET_MAX = 100, /* bytes of a socket's path; the kernel takes 107 */
+	POSTGRES_LOG_TAIL = 600, /* bytes of the log shown with an error */
 };
 
 /* ---- pure -------------------------------------------------------------------------------------------------- */
@@ -28,14 +28,20 @@ enum {
 /* "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)" or "16beta1": major, and server_version_num (0 minor if none). */
 enum status postgres_version_parse(const char *text, uint32_t *major, uint32_t *number) MUST_CHECK;
 
-enum postmaster_status { POSTMASTER_UNKNOWN, POSTMASTER_STARTING, POSTMASTER_STOPPING, POSTMASTER_READY, POSTMASTER_STANDBY };
+enum postmaster_status {
+	POSTMASTER_UNKNOWN,
+	POSTMASTER_STARTING,
+	POSTMASTER_STOPPING,
+	POSTMASTER_READY,
+	POSTMASTER_STANDBY
+};
 
 /* postmaster.pid, line by line; Postgres writes the later lines as it gets there. */
 struct postmaster_pid {
 	int32_t pid;
 	char data_dir[POSTGRES_PATH_MAX + 1];
-	int64_t started;		/* seconds since 1970 */
-	uint32_t port;			/* 0: not written yet */
+	int64_t started; /* seconds since 1970 */
+	uint32_t port; /* 0: not written yet */
 	char socket_dir[POSTGRES_PATH_MAX + 1];
 	enum postmaster_status status;
 };
@@ -66,12 +72,13 @@ void postgres_socket_dir(const char *base, uid_t uid, char out[POSTGRES_SOCKET_M
 struct postgres_place {
 	char base[POSTGRES_PATH_MAX + 1];
 	char socket_dir[POSTGRES_SOCKET_MAX + 1];
-	int64_t uid, gid;		/* who Postgres runs as; -1: as we do */
+	int64_t uid, gid; /* who Postgres runs as; -1: as we do */
 	uint32_t major, port, max_connections;
 };
 
 /* hint: the only directory looked at; "": the newest of /usr/lib/postgresql/N/bin from 15 on, then PATH. */
-enum status postgres_find_binaries(const char *hint, char out[POSTGRES_PATH_MAX + 1], struct error *err) MUST_CHECK;
+enum status postgres_find_binaries(
+	const char *hint, char out[POSTGRES_PATH_MAX + 1], struct error *err) MUST_CHECK;
 /* Who Postgres runs as: run_as, or for root "postgres", or "nobody"; uid -1 when we aren't root. */
 enum status postgres_find_user(const char *run_as, int64_t *uid, int64_t *gid, struct error *err) MUST_CHECK;
 /* Makes base and socket directories with the right owner; refuses what isn't ours or can't be reached. */

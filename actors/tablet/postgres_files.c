@@ -67,8 +67,8 @@ static enum status give_to(const struct postgres_place *p, const char *path, str
 }
 
 /* Writes DIR/NAME by way of a temporary file, so that a crash leaves the old or the new one. */
-static enum status write_file(
-	const struct postgres_place *p, const char *dir, const char *name, const struct writer *w, struct error *err)
+static enum status write_file(const struct postgres_place *p, const char *dir, const char *name,
+	const struct writer *w, struct error *err)
 {
 	char path[FULL_PATH_MAX], temp[FULL_PATH_MAX + 8];
 	enum status st = OK;
@@ -165,7 +165,7 @@ enum status postgres_find_binaries(const char *hint, char out[POSTGRES_PATH_MAX 
 
 enum status postgres_find_user(const char *run_as, int64_t *uid, int64_t *gid, struct error *err)
 {
-	const char *names[] = { run_as, "postgres", "nobody" };
+	const char *names[] = {run_as, "postgres", "nobody"};
 	struct passwd pw, *found = NULL;
 	char buffer[4096];
 
@@ -211,7 +211,8 @@ static enum status check_reachable(const struct postgres_place *p, const char *p
 		if (may_enter(&st, p))
 			continue;
 		error_set(err, E_DENIED, "42501",
-			"the user that runs Postgres (uid %lld) may not enter \"%s\", which leads to the data directory",
+			"the user that runs Postgres (uid %lld) may not enter \"%s\", which leads to the "
+			"data directory",
 			(long long)p->uid, part);
 		error_hint(err, "Choose a data directory elsewhere, for example under /var/lib or /tmp.");
 		return E_DENIED;
@@ -247,7 +248,8 @@ enum status postgres_prepare(const struct postgres_place *p, struct error *err)
 	int fd;
 
 	if (p->base[0] != '/')
-		return error_set(err, E_INVALID, "22023", "data directory \"%s\" is not an absolute path", p->base);
+		return error_set(
+			err, E_INVALID, "22023", "data directory \"%s\" is not an absolute path", p->base);
 	st = check_reachable(p, p->base, err);
 	if (!st)
 		st = make_dir(p, p->base, err);
@@ -288,7 +290,8 @@ static enum status move_aside(const char *path, struct error *err)
 			continue;
 		return rename(path, aside) == 0 ? OK : io_error(err, "move aside", path);
 	}
-	return error_set(err, E_LIMIT, "54000", "too many directories like \"%s.aside.N\"; remove some", path);
+	return error_set(
+		err, E_LIMIT, "54000", "too many directories like \"%s.aside.N\"; remove some", path);
 }
 
 static enum status inspect_cluster(const struct postgres_place *p, const char *pgdata, struct error *err)
@@ -300,11 +303,13 @@ static enum status inspect_cluster(const struct postgres_place *p, const char *p
 	if (stat(pgdata, &st) != 0)
 		return io_error(err, "look at", pgdata);
 	if (st.st_uid != owner)
-		return error_set(err, E_DENIED, "42501", "directory \"%s\" belongs to uid %u, but Postgres would run as uid %u",
-			pgdata, (unsigned)st.st_uid, (unsigned)owner);
+		return error_set(err, E_DENIED, "42501",
+			"directory \"%s\" belongs to uid %u, but Postgres would run as uid %u", pgdata,
+			(unsigned)st.st_uid, (unsigned)owner);
 	snprintf(path, sizeof(path), "%s/PG_VERSION", pgdata);
 	if (read_file(path, text, sizeof(text)) <= 0)
-		return error_set(err, E_DENIED, "55000", "directory \"%s\" is not empty and is not a Postgres cluster", pgdata);
+		return error_set(err, E_DENIED, "55000",
+			"directory \"%s\" is not empty and is not a Postgres cluster", pgdata);
 	if (strtoul(text, NULL, 10) != p->major)
 		return error_set(err, E_UNSUPPORTED, "55000",
 			"the cluster in \"%s\" is of Postgres %lu, the server programs are of %u", pgdata,
@@ -360,8 +365,8 @@ enum status postgres_install(const struct postgres_place *p, struct error *err)
 
 enum status postgres_configure(const struct postgres_place *p, struct error *err)
 {
-	struct postgres_settings s = { .port = p->port, .max_connections = p->max_connections,
-		.socket_dir = p->socket_dir };
+	struct postgres_settings s = {
+		.port = p->port, .max_connections = p->max_connections, .socket_dir = p->socket_dir};
 	char pgdata[FULL_PATH_MAX], path[FULL_PATH_MAX + 32];
 	char *text = malloc(FILE_MAX);
 	struct writer w;
@@ -412,8 +417,8 @@ static bool is_postmaster(const struct postmaster_pid *pm, const char *pgdata)
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pm->pid);
-	if (read_file(path, text, sizeof(text)) <= 0 || proc_stat_parse(text, &state, &ticks) || state == 'Z' ||
-		state == 'X')
+	if (read_file(path, text, sizeof(text)) <= 0 || proc_stat_parse(text, &state, &ticks) ||
+		state == 'Z' || state == 'X')
 		return false;
 	snprintf(path, sizeof(path), "/proc/%d/cwd", pm->pid);
 	n = readlink(path, cwd, sizeof(cwd) - 1);
@@ -469,14 +474,15 @@ static enum status remove_reused(const struct postgres_place *p, const char *pat
 	char lock[POSTGRES_SOCKET_MAX + 32];
 
 	if (orphan)
-		return error_set(err, E_AGAIN, "55006", "process %d of an earlier Postgres still works in \"%s\"", orphan,
-			pgdata);
+		return error_set(err, E_AGAIN, "55006",
+			"process %d of an earlier Postgres still works in \"%s\"", orphan, pgdata);
 	if (unlink(path) != 0 && errno != ENOENT)
 		return io_error(err, "remove", path);
 	snprintf(lock, sizeof(lock), "%s/.s.PGSQL.%u.lock", p->socket_dir, pm->port);
 	if (pm->port && unlink(lock) != 0 && errno != ENOENT)
 		return io_error(err, "remove", lock);
-	log_warn("tablet", "removed a stale postmaster.pid: process %d is no postmaster of this cluster", pm->pid);
+	log_warn("tablet", "removed a stale postmaster.pid: process %d is no postmaster of this cluster",
+		pm->pid);
 	return OK;
 }
 

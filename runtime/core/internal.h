@@ -137,9 +137,11 @@ struct actor_slot {
 	uint32_t generation, next_free;
 };
 
+/* Who says it has the name, by worker, at most one each; the first is it. More than one only while workers cross. */
 struct name_entry {
 	char name[ACTOR_NAME_MAX + 1];
-	struct pid pid;
+	struct pid *claims;
+	uint32_t n;
 	UT_hash_handle hh;
 };
 

@@ -1,7 +1,10 @@
 /*
- * Names and groups. Each worker has its own copy; changes are told to the other kernels. Two workers that take the
- * same name in the same instant both think they have it, until the telling crosses: then the lower worker keeps it
- * and the other's actor ends with E_EXISTS.
+ * Names and groups. Each worker has its own copy; changes are told to the other kernels.
+ *
+ * Two workers that take the same name in the same instant both think they have it, until the telling crosses: then
+ * the actor of the higher worker ends, with E_EXISTS. Only its own worker says so, and every worker keeps all claims
+ * until each is taken back: what one worker tells reaches the others in order, what two tell may come either way
+ * round (an old holder's claim and end even after a new holder's claim), and all copies still come out equal.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -45,14 +48,31 @@ static void tell_name(struct worker *w, const char *name, struct pid pid, enum s
 	tell_others(w, m);
 }
 
-static void end_loser(struct worker *w, struct pid loser)
+static void claim_add(struct worker *w, struct name_entry *e, const char *name, struct pid pid)
 {
-	struct msg *m = worker_msg_new(w, EXIT);
+	uint32_t i = 0;
 
-	exit_signal_of(m)->status = E_EXISTS;
-	m->from = pid_make(w->node, w->index, 0, 1);
-	m->to = loser;
-	worker_route(w, m);
+	if (!e) {
+		e = calloc(1, sizeof(*e));
+		check(e != NULL);
+		str_copy(e->name, sizeof(e->name), name);
+		HASH_ADD_STR(w->names, name, e);
+	}
+	e->claims = realloc(e->claims, (e->n + 1) * sizeof(*e->claims));
+	check(e->claims != NULL);
+	while (i < e->n && pid_worker(e->claims[i]) < pid_worker(pid))
+		i++;
+	memmove(&e->claims[i + 1], &e->claims[i], (e->n - i) * sizeof(*e->claims));
+	e->claims[i] = pid;
+	e->n++;
+}
+
+/* A lower worker claims it too: what we gave it to ends. */
+static void end_ours(struct worker *w, const struct name_entry *e, struct pid other)
+{
+	for (uint32_t i = 0; i < e->n; i++)
+		if (pid_is_local(w, e->claims[i]) && pid_worker(other) < w->index)
+			worker_exit(w, e->claims[i], E_EXISTS);
 }
 
 enum status names_add(struct worker *w, const char *name, struct pid pid, bool tell)
@@ -61,36 +81,37 @@ enum status names_add(struct worker *w, const char *name, struct pid pid, bool t
 
 	HASH_FIND_STR(w->names, name, e);
 	if (e && tell)
-		return pid_equal(e->pid, pid) ? OK : E_EXISTS;
-	if (e && pid_worker(pid) > pid_worker(e->pid)) {	/* crossed: we keep it, the other ends */
-		end_loser(w, pid);
-		return E_EXISTS;
-	}
-	if (e && pid_is_local(w, e->pid) && !pid_equal(e->pid, pid))	/* crossed, and ours ends */
-		end_loser(w, e->pid);
-	if (!e) {
-		e = calloc(1, sizeof(*e));
-		check(e != NULL);
-		str_copy(e->name, sizeof(e->name), name);
-		HASH_ADD_STR(w->names, name, e);
-	}
-	e->pid = pid;
+		return pid_equal(e->claims[0], pid) ? OK : E_EXISTS;
+	if (e)
+		end_ours(w, e, pid);
+	claim_add(w, e, name, pid);
 	if (tell)
 		tell_name(w, name, pid, OK);
 	return OK;
 }
 
+static void name_free(struct worker *w, struct name_entry *e)
+{
+	HASH_DEL(w->names, e);
+	free(e->claims);
+	free(e);
+}
+
 void names_remove(struct worker *w, const char *name, struct pid pid, bool tell)
 {
 	struct name_entry *e = NULL;
+	uint32_t i = 0;
 
-	if (tell)			/* also when a crossing took the entry here: others may have ours */
+	if (tell)
 		tell_name(w, name, pid, E_NOT_FOUND);
 	HASH_FIND_STR(w->names, name, e);
-	if (!e || !pid_equal(e->pid, pid))
+	while (e && i < e->n && !pid_equal(e->claims[i], pid))
+		i++;
+	if (!e || i == e->n)
 		return;
-	HASH_DEL(w->names, e);
-	free(e);
+	memmove(&e->claims[i], &e->claims[i + 1], (e->n - i - 1) * sizeof(*e->claims));
+	if (--e->n == 0)
+		name_free(w, e);
 }
 
 enum status actor_register(struct actor *self, const char *name)
@@ -103,7 +124,7 @@ enum status actor_register(struct actor *self, const char *name)
 	st = names_add(w, name, self->pid, true);
 	if (st != OK)
 		return st;
-	self->name = strdup(name);	/* a copy: in a crossing the entry goes to another actor */
+	self->name = strdup(name);
 	check(self->name != NULL);
 	return OK;
 }
@@ -202,10 +223,8 @@ void names_release(struct worker *w)
 	struct name_entry *e, *next;
 	struct group_entry *g, *next_group;
 
-	HASH_ITER (hh, w->names, e, next) {
-		HASH_DEL(w->names, e);
-		free(e);
-	}
+	HASH_ITER (hh, w->names, e, next)
+		name_free(w, e);
 	HASH_ITER (hh, w->groups, g, next_group) {
 		HASH_DEL(w->groups, g);
 		free(g->members);

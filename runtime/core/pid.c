@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *pid_format(struct pid p, char text[PID_TEXT_MAX])
 {
@@ -14,6 +15,7 @@ const char *pid_format(struct pid p, char text[PID_TEXT_MAX])
 enum status pid_parse(const char *text, uint64_t node, struct pid *out)
 {
 	unsigned id, worker, slot, generation;
+	char again[PID_TEXT_MAX];
 	int end = 0;
 
 	if (sscanf(text, "<%5u.%3u.%8u.%10u>%n", &id, &worker, &slot, &generation, &end) != 4 || end == 0 ||
@@ -22,5 +24,6 @@ enum status pid_parse(const char *text, uint64_t node, struct pid *out)
 	if (id != (unsigned)(node >> 48) || worker >= WORKERS_MAX || slot >= SLOTS_MAX)
 		return E_INVALID;
 	*out = pid_make(node, (uint8_t)worker, slot, generation);
-	return OK;
+	/* sscanf takes signs, spaces and numbers that overflow: only what we would write is a pid */
+	return strcmp(pid_format(*out, again), text) == 0 ? OK : E_INVALID;
 }

@@ -591,7 +591,7 @@ struct pid worker_whereis(const struct worker *w, const char *name)
 	struct name_entry *e = NULL;
 
 	HASH_FIND_STR(w->names, name, e);
-	return e ? e->pid : PID_NONE;
+	return e ? e->claims[0] : PID_NONE;
 }
 
 bool worker_alive(const struct worker *w, struct pid who)

@@ -20,7 +20,7 @@ enum {
 	REVIVE_MAX_MS = 5000,
 	TABLE_BYTES_MAX = 1 << 20,
 	KEY_LOAD = 1,
-	KEY_REVIVE = 0x10000,		/* + index into runs */
+	KEY_REVIVE = 0x10000, /* + index into runs */
 };
 
 #define FLOW_STATES(S) S(LOADING) S(READY)
@@ -30,15 +30,15 @@ enum phase { READING, ENDING_OLD, SAVING_NEW, REVIVING };
 
 struct pending {
 	enum phase phase;
-	uint64_t corr;			/* READING, REVIVING: of the ask to the store */
-	struct msg *request;		/* kept; NULL when REVIVING */
+	uint64_t corr; /* READING, REVIVING: of the ask to the store */
+	struct msg *request; /* kept; NULL when REVIVING */
 	char id[FLOW_ID_MAX + 1];
-	struct pid run;			/* ENDING_OLD, SAVING_NEW */
+	struct pid run; /* ENDING_OLD, SAVING_NEW */
 };
 
 struct running {
-	char id[FLOW_ID_MAX + 1];	/* empty: free */
-	struct pid pid;			/* PID_NONE: waits to be started again */
+	char id[FLOW_ID_MAX + 1]; /* empty: free */
+	struct pid pid; /* PID_NONE: waits to be started again */
 	uint32_t crashes;
 };
 
@@ -77,11 +77,12 @@ static struct running *run_of_pid(struct manager *g, struct pid pid)
 	return NULL;
 }
 
-static enum status run_spawn(struct actor *self, struct manager *g, const struct flow_record *rec, bool resumed)
+static enum status run_spawn(
+	struct actor *self, struct manager *g, const struct flow_record *rec, bool resumed)
 {
-	struct flow_spawn args = { flow_kind_find(rec->kind), rec, actor_pid(self), resumed };
+	struct flow_spawn args = {flow_kind_find(rec->kind), rec, actor_pid(self), resumed};
 	struct running *r = run_find(g, rec->id);
-	struct spawn what = { .args = &args, .args_size = sizeof(args) };
+	struct spawn what = {.args = &args, .args_size = sizeof(args)};
 	enum status st;
 
 	if (!args.kind)
@@ -143,7 +144,7 @@ static void tell(struct actor *self, struct pid who, const struct flow_changed *
 static void tell_of_record(struct actor *self, struct pid who, const struct flow_record *rec)
 {
 	const struct flow_kind *kind = flow_kind_find(rec->kind);
-	struct flow_changed c = { .status = rec->status, .step = rec->step, .attempt = rec->attempt };
+	struct flow_changed c = {.status = rec->status, .step = rec->step, .attempt = rec->attempt};
 
 	str_copy(c.id, sizeof(c.id), rec->id);
 	str_copy(c.error, sizeof(c.error), rec->error);
@@ -165,7 +166,7 @@ static struct pending *pending_add(struct actor *self, struct manager *g, struct
 		return NULL;
 	}
 	p = &g->pending[g->n_pending++];
-	*p = (struct pending){ .request = m ? actor_keep(self, m) : NULL };
+	*p = (struct pending){.request = m ? actor_keep(self, m) : NULL};
 	str_copy(p->id, sizeof(p->id), id);
 	return p;
 }
@@ -175,7 +176,8 @@ static void pending_remove(struct manager *g, struct pending *p)
 	*p = g->pending[--g->n_pending];
 }
 
-static void pending_end(struct actor *self, struct manager *g, struct pending *p, enum status st, const char *text)
+static void pending_end(
+	struct actor *self, struct manager *g, struct pending *p, enum status st, const char *text)
 {
 	struct msg *request = p->request;
 
@@ -193,8 +195,8 @@ static enum status on_start(struct actor *self, struct msg *m)
 	struct pending *p;
 
 	if (!s->id[0] || !flow_kind_find(s->kind)) {
-		actor_reply_status(self, m, E_NOT_FOUND, s->id[0] ? "no such kind of workflow: %s" : "a workflow needs an id",
-			s->kind);
+		actor_reply_status(self, m, E_NOT_FOUND,
+			s->id[0] ? "no such kind of workflow: %s" : "a workflow needs an id", s->kind);
 		return OK;
 	}
 	for (uint32_t i = 0; i < g->n_pending; i++) {
@@ -213,7 +215,7 @@ static enum status on_start(struct actor *self, struct msg *m)
 static void begin(struct actor *self, struct manager *g, struct pending *p)
 {
 	struct flow_start *s = flow_start_of(p->request);
-	struct flow_record rec = { .status = FLOW_RUNNING, .attempt = 1, .inputs = s->inputs };
+	struct flow_record rec = {.status = FLOW_RUNNING, .attempt = 1, .inputs = s->inputs};
 	enum status st;
 
 	str_copy(rec.id, sizeof(rec.id), s->id);
@@ -244,7 +246,8 @@ static void join(struct actor *self, struct manager *g, struct pending *p, const
 }
 
 /* The store's answer to a FLOW_START; rec is NULL when there is no such workflow. */
-static void start_decide(struct actor *self, struct manager *g, struct pending *p, const struct flow_record *rec)
+static void start_decide(
+	struct actor *self, struct manager *g, struct pending *p, const struct flow_record *rec)
 {
 	struct flow_start *s = flow_start_of(p->request);
 	struct running *r = run_find(g, s->id);
@@ -318,7 +321,8 @@ static const char *step_name(const struct flow_record *rec, uint32_t i)
 
 static struct slice table_of_list(const struct slice *rows)
 {
-	static const char *const columns[] = { "id", "kind", "status", "step", "attempt", "started", "changed", "error" };
+	static const char *const columns[] = {
+		"id", "kind", "status", "step", "attempt", "started", "changed", "error"};
 	struct unpack u = store_rows_open(rows);
 	struct store_row_view row;
 	struct table_writer t;
@@ -347,13 +351,15 @@ static const char *step_state(const struct flow_record *rec, uint32_t i)
 	if (rec->status == FLOW_DONE || (rec->status == FLOW_RUNNING && i < rec->step))
 		return "done";
 	if (i == rec->step)
-		return rec->status == FLOW_UNDOING ? "undoing" : rec->status == FLOW_FAILED ? "failed" : "now";
+		return rec->status == FLOW_UNDOING  ? "undoing"
+		       : rec->status == FLOW_FAILED ? "failed"
+						    : "now";
 	return i > rec->step && rec->status != FLOW_RUNNING ? "undone" : i > rec->step ? "" : "done";
 }
 
 static struct slice table_of_record(const struct flow_record *rec)
 {
-	static const char *const columns[] = { "what", "value" };
+	static const char *const columns[] = {"what", "value"};
 	const struct flow_kind *kind = flow_kind_find(rec->kind);
 	struct table_writer t;
 
@@ -420,7 +426,7 @@ static void revive(struct actor *self, struct manager *g, struct pending *p, con
 	if (!r || !pid_is_none(r->pid))
 		return; /* begun anew meanwhile */
 	if (!rec || flow_ended(rec->status)) {
-		*r = (struct running){ 0 };
+		*r = (struct running){0};
 		return;
 	}
 	if (run_spawn(self, g, rec, true))
@@ -445,7 +451,8 @@ static enum status on_value(struct actor *self, struct msg *m)
 	else if (found)
 		answer_table(self, g, p, table_of_record(&rec));
 	else
-		pending_end(self, g, p, E_NOT_FOUND, v->found ? "its record can't be read" : "no such workflow");
+		pending_end(
+			self, g, p, E_NOT_FOUND, v->found ? "its record can't be read" : "no such workflow");
 out:
 	if (found)
 		msg_release_body(flow_record_desc(), &rec);
@@ -462,13 +469,14 @@ static enum status load(struct actor *self, struct manager *g)
 static enum status loaded(struct actor *self, struct manager *g, const struct store_rows *rows)
 {
 	struct unpack u = store_rows_open(&rows->rows);
-	struct store_row_view row = { 0 };
+	struct store_row_view row = {0};
 
 	while (store_rows_next(&u, &row) == OK) {
 		struct flow_record rec;
 
 		if (record_read(row.value, row.value_len, &rec)) {
-			log_error("flow", "workflow record %.*s can't be read", (int)row.key_len, (const char *)row.key);
+			log_error("flow", "workflow record %.*s can't be read", (int)row.key_len,
+				(const char *)row.key);
 			continue;
 		}
 		if (!flow_ended(rec.status) && !run_find(g, rec.id)) {
@@ -575,18 +583,18 @@ static void run_down(struct actor *self, struct manager *g, struct running *r, e
 		if (!pid_equal(p->run, pid))
 			continue;
 		if (p->phase == ENDING_OLD) {
-			*r = (struct running){ 0 };
+			*r = (struct running){0};
 			begin(self, g, p);
 			return;
 		}
 		if (p->phase == SAVING_NEW) {
-			*r = (struct running){ 0 };
+			*r = (struct running){0};
 			pending_end(self, g, p, why, "the workflow could not be saved");
 			return;
 		}
 	}
 	if (why == E_NORMAL)
-		*r = (struct running){ 0 };
+		*r = (struct running){0};
 	else
 		revive_later(self, g, r);
 }
@@ -662,19 +670,19 @@ static void flow_show_line(const struct actor *self, struct writer *text)
 }
 
 static const struct rule flow_rules[] = {
-	{ LOADING, FLOW_START, defer },
-	{ LOADING, FLOW_CANCEL, defer },
-	{ READY, FLOW_START, on_start },
-	{ READY, FLOW_CANCEL, on_cancel },
-	{ STATE_ANY, FLOW_LIST, on_list },
-	{ STATE_ANY, FLOW_SHOW, on_show },
-	{ STATE_ANY, FLOW_CHANGED, on_changed },
-	{ STATE_ANY, STORE_VALUE, on_value },
-	{ STATE_ANY, STORE_ROWS, on_rows },
-	{ STATE_ANY, DONE, on_done },
-	{ STATE_ANY, ASK_FAILED, on_ask_failed },
-	{ STATE_ANY, DOWN, on_down },
-	{ STATE_ANY, TIMER, on_timer },
+	{LOADING, FLOW_START, defer},
+	{LOADING, FLOW_CANCEL, defer},
+	{READY, FLOW_START, on_start},
+	{READY, FLOW_CANCEL, on_cancel},
+	{STATE_ANY, FLOW_LIST, on_list},
+	{STATE_ANY, FLOW_SHOW, on_show},
+	{STATE_ANY, FLOW_CHANGED, on_changed},
+	{STATE_ANY, STORE_VALUE, on_value},
+	{STATE_ANY, STORE_ROWS, on_rows},
+	{STATE_ANY, DONE, on_done},
+	{STATE_ANY, ASK_FAILED, on_ask_failed},
+	{STATE_ANY, DOWN, on_down},
+	{STATE_ANY, TIMER, on_timer},
 };
 
 const struct behaviour flow_behaviour = {

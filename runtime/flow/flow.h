@@ -18,13 +18,13 @@
 
 enum {
 	FLOW_KINDS_MAX = 32,
-	FLOW_RULES_MAX = 32,		/* of a kind's own */
+	FLOW_RULES_MAX = 32, /* of a kind's own */
 	FLOW_RUNNING_MAX = 64,
-	FLOW_TIMEOUT_MS = 60000,	/* of a step that names none */
+	FLOW_TIMEOUT_MS = 60000, /* of a step that names none */
 	FLOW_POLL_MS = 200,
 	FLOW_BACKOFF_MIN_MS = 100,
 	FLOW_BACKOFF_MAX_MS = 5000,
-	FLOW_CRASHES_MAX = 10,		/* resumptions of one step beyond its retries */
+	FLOW_CRASHES_MAX = 10, /* resumptions of one step beyond its retries */
 };
 
 /*
@@ -36,20 +36,21 @@ typedef void flow_step_fn(struct actor *self);
 struct flow_step {
 	const char *name;
 	flow_step_fn *run;
-	flow_step_fn *undo;		/* NULL: nothing to undo */
-	uint32_t poll_ms;		/* after E_AGAIN; 0: FLOW_POLL_MS */
-	uint32_t retries;		/* attempts after the first */
-	uint32_t timeout_ms;		/* of an attempt, its polls included; 0: FLOW_TIMEOUT_MS */
+	flow_step_fn *undo; /* NULL: nothing to undo */
+	uint32_t poll_ms; /* after E_AGAIN; 0: FLOW_POLL_MS */
+	uint32_t retries; /* attempts after the first */
+	uint32_t timeout_ms; /* of an attempt, its polls included; 0: FLOW_TIMEOUT_MS */
 };
 
 struct flow_kind {
-	const char *name;		/* "tablet.bring_up" */
+	const char *name; /* "tablet.bring_up" */
 	const struct flow_step *steps;
 	uint32_t n_steps;
-	uint32_t local_size;		/* bytes of flow_local, lost in a crash */
-	const struct rule *rules;	/* messages its steps wait for; states are ignored */
+	uint32_t local_size; /* bytes of flow_local, lost in a crash */
+	const struct rule *rules; /* messages its steps wait for; states are ignored */
 	uint32_t n_rules;
-	void (*abandon)(struct actor *self);	/* an attempt is given up (timeout): let go of what it began; may be NULL */
+	void (*abandon)(struct actor
+			*self); /* an attempt is given up (timeout): let go of what it began; may be NULL */
 };
 
 /* Once for each kind, before any worker starts; borrows it. */

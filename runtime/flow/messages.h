@@ -53,7 +53,7 @@ enum flow_status { FLOW_RUNNING, FLOW_DONE, FLOW_UNDOING, FLOW_FAILED };
 #define FLOW_MESSAGES(M)                                                                                     \
 	M(FLOW_RECORD, flow_record, 0x0301, MSG_PLAIN)                                                       \
 	M(FLOW_START, flow_start, 0x0302, MSG_ASK)                                                           \
-	M(FLOW_CHANGED, flow_changed, 0x0303, MSG_SYSTEM)                                                     \
+	M(FLOW_CHANGED, flow_changed, 0x0303, MSG_SYSTEM)                                                    \
 	M(FLOW_CANCEL, flow_cancel, 0x0304, MSG_ASK)                                                         \
 	M(FLOW_LIST, flow_list, 0x0305, MSG_ASK)                                                             \
 	M(FLOW_SHOW, flow_show, 0x0306, MSG_ASK)

@@ -44,7 +44,7 @@ bool flow_ended(uint8_t status)
 
 const char *flow_status_name(uint8_t status)
 {
-	static const char *const names[] = { "running", "done", "undoing", "failed" };
+	static const char *const names[] = {"running", "done", "undoing", "failed"};
 
 	return status < ARRAY_LEN(names) ? names[status] : "?";
 }
@@ -166,7 +166,8 @@ static uint32_t backoff_ms(struct actor *self, uint32_t attempt)
 
 static void fail(struct actor *self, struct run *r, enum status st, bool permanent, const char *text)
 {
-	snprintf(r->rec.error, sizeof(r->rec.error), "%s: %s", step_of(r)->name, text[0] ? text : status_name(st));
+	snprintf(r->rec.error, sizeof(r->rec.error), "%s: %s", step_of(r)->name,
+		text[0] ? text : status_name(st));
 	log_warn("flow", "%s: step %s failed (attempt %u): %s", r->rec.id, step_of(r)->name, r->rec.attempt,
 		text[0] ? text : status_name(st));
 	if (!permanent && r->rec.attempt <= step_of(r)->retries) {
@@ -254,8 +255,8 @@ static enum status saved(struct actor *self, struct run *r)
 	r->save_tries = 0;
 	tell_manager(self, r);
 	if (flow_ended(r->rec.status)) {
-		log_info("flow", "%s: %s%s%s", r->rec.id, flow_status_name(r->rec.status), r->rec.error[0] ? ": " : "",
-			r->rec.error);
+		log_info("flow", "%s: %s%s%s", r->rec.id, flow_status_name(r->rec.status),
+			r->rec.error[0] ? ": " : "", r->rec.error);
 		return E_NORMAL;
 	}
 	if (r->cancelled && r->rec.status == FLOW_RUNNING)
@@ -331,7 +332,8 @@ static enum status on_cancel(struct actor *self, struct msg *m)
 	struct run *r = actor_state(self);
 
 	if (r->rec.status != FLOW_RUNNING) {
-		actor_reply_status(self, m, E_STATE, "workflow %s is %s", r->rec.id, flow_status_name(r->rec.status));
+		actor_reply_status(
+			self, m, E_STATE, "workflow %s is %s", r->rec.id, flow_status_name(r->rec.status));
 		return OK;
 	}
 	actor_reply_status(self, m, OK, NULL);
@@ -379,17 +381,17 @@ static void run_show(const struct actor *self, struct writer *text)
 {
 	const struct run *r = actor_state(self);
 
-	writer_printf(text, "%s: %s, step %s, attempt %u", r->rec.id, flow_status_name(r->rec.status), step_of(r)->name,
-		r->rec.attempt);
+	writer_printf(text, "%s: %s, step %s, attempt %u", r->rec.id, flow_status_name(r->rec.status),
+		step_of(r)->name, r->rec.attempt);
 }
 
 /* ---- kinds ------------------------------------------------------------------------------------------------- */
 
 static const struct rule engine_rules[] = {
-	{ STATE_ANY, STORE_COMMITTED, on_committed },
-	{ STATE_ANY, ASK_FAILED, on_ask_failed },
-	{ STATE_ANY, TIMER, on_timer },
-	{ STATE_ANY, FLOW_CANCEL, on_cancel },
+	{STATE_ANY, STORE_COMMITTED, on_committed},
+	{STATE_ANY, ASK_FAILED, on_ask_failed},
+	{STATE_ANY, TIMER, on_timer},
+	{STATE_ANY, FLOW_CANCEL, on_cancel},
 };
 
 struct kind_slot {
@@ -421,7 +423,7 @@ void flow_kind_register(const struct flow_kind *kind)
 	memcpy(k->rules, engine_rules, sizeof(engine_rules));
 	for (uint32_t i = 0; i < kind->n_rules; i++) {
 		if (!is_engine_tag(kind->rules[i].tag))
-			k->rules[n++] = (struct rule){ STATE_ANY, kind->rules[i].tag, kind->rules[i].handle };
+			k->rules[n++] = (struct rule){STATE_ANY, kind->rules[i].tag, kind->rules[i].handle};
 	}
 	k->behaviour = (struct behaviour){
 		.name = kind->name,

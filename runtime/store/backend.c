@@ -9,7 +9,12 @@
 #include "runtime/base/bytes.h"
 #include "runtime/store/crc32c.h"
 
-enum { RECORD_FORMAT = 1, RECORD_HEAD = 9, RECORD_TAIL = 4, FULL_KEY_MAX = STORE_TABLE_MAX + 1 + STORE_KEY_MAX };
+enum {
+	RECORD_FORMAT = 1,
+	RECORD_HEAD = 9,
+	RECORD_TAIL = 4,
+	FULL_KEY_MAX = STORE_TABLE_MAX + 1 + STORE_KEY_MAX
+};
 
 static const char COUNTER_TABLE[] = "_store", COUNTER_KEY[] = "version";
 
@@ -28,7 +33,7 @@ static struct store_bytes full_key_make(
 		memcpy(k->bytes + table_len + 1, key, key_len);
 	k->table_len = (uint32_t)table_len;
 	k->n = (uint32_t)(table_len + 1 + key_len);
-	return (struct store_bytes){ k->bytes, k->n };
+	return (struct store_bytes){k->bytes, k->n};
 }
 
 static enum status corrupt(struct error *err, struct store_bytes key, const char *what)
@@ -54,7 +59,7 @@ static enum status record_open(struct store_bytes key, struct store_bytes value,
 	if (value.p[0] != RECORD_FORMAT)
 		return corrupt(err, key, "unknown format, written by a newer build?");
 	*version = load_be64(value.p + 1);
-	*body = (struct store_bytes){ value.p + RECORD_HEAD, value.n - RECORD_HEAD - RECORD_TAIL };
+	*body = (struct store_bytes){value.p + RECORD_HEAD, value.n - RECORD_HEAD - RECORD_TAIL};
 	return OK;
 }
 
@@ -78,7 +83,7 @@ static enum status record_put(struct store_backend *be, struct store_txn *txn, s
 		writer_u32(scratch, crc32c(crc32c(0, key.p, key.n), scratch->buf->data, scratch->len));
 	if (scratch->failed)
 		return error_set(err, E_LIMIT, "54000", "record is larger than %d bytes", STORE_VALUE_MAX);
-	return be->ops->put(be, txn, key, (struct store_bytes){ scratch->buf->data, scratch->len }, err);
+	return be->ops->put(be, txn, key, (struct store_bytes){scratch->buf->data, scratch->len}, err);
 }
 
 /* ---- commits ----------------------------------------------------------------------------------------------- */
@@ -124,7 +129,8 @@ static enum status group_commit(struct group *g, struct error *err)
 	return g->be->ops->commit(g->be, g->txn, err);
 }
 
-static enum status expect(struct group *g, const struct store_op_view *op, struct store_bytes key, struct error *err)
+static enum status expect(
+	struct group *g, const struct store_op_view *op, struct store_bytes key, struct error *err)
 {
 	struct store_bytes body;
 	uint64_t version = 0;
@@ -133,15 +139,16 @@ static enum status expect(struct group *g, const struct store_op_view *op, struc
 	if (st && st != E_NOT_FOUND)
 		return st;
 	if (op->op == STORE_OP_EXPECT_ABSENT)
-		return st == E_NOT_FOUND ? OK
-					 : error_set(err, E_STALE, "55000", "record %.*s/%.*s exists already",
-						   (int)op->table_len, op->table,
-						   (int)(op->key_len > 64 ? 64 : op->key_len), (const char *)op->key);
+		return st == E_NOT_FOUND
+			       ? OK
+			       : error_set(err, E_STALE, "55000", "record %.*s/%.*s exists already",
+					 (int)op->table_len, op->table,
+					 (int)(op->key_len > 64 ? 64 : op->key_len), (const char *)op->key);
 	if (st == OK && version == op->version)
 		return OK;
-	return error_set(err, E_STALE, "55000", "record %.*s/%.*s has version %llu, not %llu", (int)op->table_len,
-		op->table, (int)(op->key_len > 64 ? 64 : op->key_len), (const char *)op->key,
-		(unsigned long long)version, (unsigned long long)op->version);
+	return error_set(err, E_STALE, "55000", "record %.*s/%.*s has version %llu, not %llu",
+		(int)op->table_len, op->table, (int)(op->key_len > 64 ? 64 : op->key_len),
+		(const char *)op->key, (unsigned long long)version, (unsigned long long)op->version);
 }
 
 static enum status op_malformed(enum status st, struct error *err)
@@ -173,7 +180,8 @@ static enum status unit_walk(struct group *g, struct store_unit *unit, bool writ
 		if (is_write != write)
 			continue;
 		if (op.op == STORE_OP_PUT)
-			st = record_put(g->be, g->txn, key, op.value, op.value_len, g->version, &g->scratch, err);
+			st = record_put(
+				g->be, g->txn, key, op.value, op.value_len, g->version, &g->scratch, err);
 		else if (op.op == STORE_OP_DELETE)
 			st = g->be->ops->del(g->be, g->txn, key, err);
 		else
@@ -192,15 +200,16 @@ static void unit_settle(struct store_unit *unit, enum status st, const struct er
 }
 
 /* Gives OK when the transaction was committed; then every unit is settled. */
-static enum status run_group(struct store_backend *be, struct store_unit *units, uint32_t n, struct error *err)
+static enum status run_group(
+	struct store_backend *be, struct store_unit *units, uint32_t n, struct error *err)
 {
-	struct group g = { .be = be };
+	struct group g = {.be = be};
 	enum status st;
 
 	writer_init(&g.scratch, STORE_VALUE_MAX + RECORD_HEAD + RECORD_TAIL);
 	st = group_begin(&g, err);
 	for (uint32_t i = 0; !st && i < n; i++) {
-		struct error unit_err = { 0 };
+		struct error unit_err = {0};
 		enum status unit_st = unit_walk(&g, &units[i], false, &unit_err);
 
 		if (!unit_st) {
@@ -220,7 +229,7 @@ static enum status run_group(struct store_backend *be, struct store_unit *units,
 
 void store_run_units(struct store_backend *be, struct store_unit *units, uint32_t n)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	enum status st = run_group(be, units, n, &err);
 
 	for (uint32_t i = 0; st && i < n; i++) {
@@ -256,7 +265,7 @@ enum status store_read(struct store_backend *be, const char *table, const void *
 struct scan_state {
 	struct store_read_rows *q;
 	struct error *err;
-	size_t prefix;		/* bytes of table NUL, cut off the keys; 0 for all tables */
+	size_t prefix; /* bytes of table NUL, cut off the keys; 0 for all tables */
 	enum status status;
 	struct full_key start;
 };
@@ -294,7 +303,7 @@ static bool scan_each(void *arg, struct store_bytes key, struct store_bytes valu
 
 enum status store_read_many(struct store_backend *be, struct store_read_rows *q, struct error *err)
 {
-	struct scan_state s = { .q = q, .err = err };
+	struct scan_state s = {.q = q, .err = err};
 	struct store_txn *txn;
 	struct store_bytes from;
 	size_t table_len = strlen(q->table);

@@ -39,7 +39,8 @@ struct store_backend_ops {
 		struct store_bytes *value, struct error *err);
 	enum status (*put)(struct store_backend *be, struct store_txn *txn, struct store_bytes key,
 		struct store_bytes value, struct error *err);
-	enum status (*del)(struct store_backend *be, struct store_txn *txn, struct store_bytes key, struct error *err);
+	enum status (*del)(
+		struct store_backend *be, struct store_txn *txn, struct store_bytes key, struct error *err);
 	/* Records with keys at or after `from`, in order. */
 	enum status (*scan)(struct store_backend *be, struct store_txn *txn, struct store_bytes from,
 		store_each_fn *each, void *arg, struct error *err);
@@ -73,15 +74,16 @@ enum status store_read(struct store_backend *be, const char *table, const void *
 
 /* What a scan gives to its caller: stops at `limit` rows or when the writer is full. */
 struct store_read_rows {
-	const char *table;	/* "": all tables; keys then are table NUL key */
+	const char *table; /* "": all tables; keys then are table NUL key */
 	const void *from;
 	uint32_t from_len, limit;
-	struct writer *rows;	/* store_rows_put */
+	struct writer *rows; /* store_rows_put */
 	uint32_t n;
 	bool more;
 };
 
-enum status store_read_many(struct store_backend *be, struct store_read_rows *q, struct error *err) MUST_CHECK;
+enum status store_read_many(
+	struct store_backend *be, struct store_read_rows *q, struct error *err) MUST_CHECK;
 
 /* ---- the two backends -------------------------------------------------------------------------------------- */
 
@@ -94,10 +96,15 @@ enum { STORE_MAP_BYTES = 1 << 30 };
 enum status store_open_lmdb(
 	const char *dir, size_t map_bytes, struct store_backend **out, struct error *err) MUST_CHECK;
 
-/* In memory. What was committed but not acknowledged may be lost at store_memory_crash: `keep` transactions of it stay. */
+/* In memory. */
 struct store_backend *store_open_memory(void);
-uint32_t store_memory_unacknowledged(const struct store_backend *be);
-void store_memory_crash(struct store_backend *be, uint32_t keep);
+/* Transactions that were committed but not yet acknowledged. */
+uint32_t store_memory_unacknowledged(struct store_backend *be);
+/*
+ * The node crashes: of the unacknowledged transactions the first `keep` stay, the rest is lost. Gives the backend of
+ * the next life; the old one fails from now on, and is freed with the new one.
+ */
+struct store_backend *store_memory_crash(struct store_backend *be, uint32_t keep) MUST_CHECK;
 /* The next n commits fail with E_FULL, as a full map does. */
 void store_memory_fail(struct store_backend *be, uint32_t n);
 

@@ -5,7 +5,14 @@
 
 MSG_FOLDER_DEFINE(store, STORE_MESSAGES);
 
-enum { MP_ARRAY3 = 0x93, MP_ARRAY4 = 0x94, MP_BIN32 = 0xc6, MP_U64 = 0xcf, MP_STR8 = 0xd9, MP_ARRAY32 = 0xdd };
+enum {
+	MP_ARRAY3 = 0x93,
+	MP_ARRAY4 = 0x94,
+	MP_BIN32 = 0xc6,
+	MP_U64 = 0xcf,
+	MP_STR8 = 0xd9,
+	MP_ARRAY32 = 0xdd
+};
 
 static void put_bin(struct writer *w, const void *bytes, uint32_t n)
 {
@@ -33,7 +40,8 @@ static void put_op(
 {
 	size_t table_len = strlen(table);
 
-	if (table_len == 0 || table_len > STORE_TABLE_MAX || key_len > STORE_KEY_MAX || b->n >= STORE_BATCH_OPS_MAX) {
+	if (table_len == 0 || table_len > STORE_TABLE_MAX || key_len > STORE_KEY_MAX ||
+		b->n >= STORE_BATCH_OPS_MAX) {
 		b->out.failed = true;
 		return;
 	}
@@ -140,7 +148,7 @@ enum status store_batch_open(const struct slice *ops, struct unpack *u, uint32_t
 {
 	enum status st;
 
-	*u = (struct unpack){ .p = slice_data(ops), .end = slice_data(ops) + ops->len };
+	*u = (struct unpack){.p = slice_data(ops), .end = slice_data(ops) + ops->len};
 	*n = 0;
 	if (ops->len == 0)
 		return E_LIMIT; /* a builder over its limits gives nothing */
@@ -156,7 +164,7 @@ enum status store_batch_next(struct unpack *u, struct store_op_view *op)
 	uint64_t code;
 	enum status st;
 
-	*op = (struct store_op_view){ 0 };
+	*op = (struct store_op_view){0};
 	st = unpack_array(u, &n);
 	if (st)
 		return st;
@@ -192,7 +200,7 @@ void store_rows_put(struct writer *w, const struct store_row_view *row)
 
 struct unpack store_rows_open(const struct slice *rows)
 {
-	return (struct unpack){ .p = slice_data(rows), .end = slice_data(rows) + rows->len };
+	return (struct unpack){.p = slice_data(rows), .end = slice_data(rows) + rows->len};
 }
 
 enum status store_rows_next(struct unpack *u, struct store_row_view *row)

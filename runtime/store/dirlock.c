@@ -33,8 +33,9 @@ enum status dirlock_take(const char *dir, int *fd, struct error *err)
 		return error_set(err, E_IO, "58030", "could not open \"%s\": %s", path, strerror(errno));
 	if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
 		enum status st = errno == EWOULDBLOCK
-			? held_by_another(*fd, dir, err)
-			: error_set(err, E_IO, "58030", "could not lock \"%s\": %s", path, strerror(errno));
+					 ? held_by_another(*fd, dir, err)
+					 : error_set(err, E_IO, "58030", "could not lock \"%s\": %s", path,
+						   strerror(errno));
 
 		close(*fd);
 		*fd = -1;

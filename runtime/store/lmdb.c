@@ -36,12 +36,12 @@ static MDB_txn *txn_of(struct store_txn *txn)
 
 static MDB_val val_of(struct store_bytes b)
 {
-	return (MDB_val){ b.n, (void *)(uintptr_t)b.p };
+	return (MDB_val){b.n, (void *)(uintptr_t)b.p};
 }
 
 static struct store_bytes bytes_of(const MDB_val *v)
 {
-	return (struct store_bytes){ v->mv_data, v->mv_size };
+	return (struct store_bytes){v->mv_data, v->mv_size};
 }
 
 static enum status lmdb_error(int rc, const char *what, struct error *err)
@@ -58,7 +58,8 @@ static enum status lmdb_begin(struct store_backend *be, bool write, struct store
 	int rc;
 
 	if (write && atomic_load(&l->broken))
-		return error_set(err, E_IO, "58030", "the store takes no commits since one could not be synced");
+		return error_set(
+			err, E_IO, "58030", "the store takes no commits since one could not be synced");
 	rc = mdb_txn_begin(l->env, NULL, write ? 0 : MDB_RDONLY, &t);
 	*txn = (struct store_txn *)(void *)t;
 	return rc ? lmdb_error(rc, "begin a store transaction", err) : OK;
@@ -73,7 +74,8 @@ static enum status lmdb_commit(struct store_backend *be, struct store_txn *txn, 
 		return OK;
 	if (rc != MDB_MAP_FULL && rc != ENOSPC) {
 		atomic_store(&l->broken, true);
-		log_error("store", "commit failed, no more are taken until the node restarts: %s", mdb_strerror(rc));
+		log_error("store", "commit failed, no more are taken until the node restarts: %s",
+			mdb_strerror(rc));
 	}
 	return lmdb_error(rc, "commit to the store", err);
 }
@@ -140,7 +142,7 @@ static void lmdb_usage(struct store_backend *be, struct store_usage *out)
 	MDB_envinfo info;
 	MDB_stat stat;
 
-	*out = (struct store_usage){ 0 };
+	*out = (struct store_usage){0};
 	if (mdb_env_info(l->env, &info) || mdb_env_stat(l->env, &stat))
 		return;
 	out->records = stat.ms_entries;
@@ -213,19 +215,22 @@ enum status store_open_lmdb(const char *dir, size_t map_bytes, struct store_back
 		goto fail;
 	}
 	if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
-		st = error_set(err, E_IO, "58030", "could not create directory \"%s\": %s", dir, strerror(errno));
+		st = error_set(
+			err, E_IO, "58030", "could not create directory \"%s\": %s", dir, strerror(errno));
 		goto fail;
 	}
 	st = dirlock_take(dir, &l->lock_fd, err);
 	if (st)
 		goto fail;
 	if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-		st = error_set(err, E_IO, "58030", "could not create directory \"%s\": %s", path, strerror(errno));
+		st = error_set(
+			err, E_IO, "58030", "could not create directory \"%s\": %s", path, strerror(errno));
 		goto fail;
 	}
 	rc = open_env(l, path, map_bytes);
 	if (rc) {
-		st = error_set(err, E_IO, "58030", "could not open the store in \"%s\": %s", path, mdb_strerror(rc));
+		st = error_set(
+			err, E_IO, "58030", "could not open the store in \"%s\": %s", path, mdb_strerror(rc));
 		goto fail;
 	}
 	*out = &l->base;

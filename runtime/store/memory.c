@@ -13,24 +13,36 @@ struct entry {
 };
 
 struct undo {
-	struct undo *next;		/* older */
-	struct entry was;		/* value NULL: the key didn't exist */
+	struct undo *next; /* older */
+	struct entry was; /* value NULL: the key didn't exist */
 	uint64_t txn;
 };
 
 struct memory_backend {
-	struct store_backend base;
-	pthread_mutex_t lock;		/* held from begin to end: one transaction at a time */
-	struct entry *entries;		/* by key */
+	pthread_mutex_t lock; /* held from begin to end: one transaction at a time */
+	struct entry *entries; /* by key */
 	uint32_t n, cap, fail_next;
-	struct undo *undo;		/* newest first, of transactions not yet acknowledged and the running one */
-	uint64_t txn, acknowledged;	/* the last begun; the last acknowledged */
+	struct undo *undo; /* newest first, of transactions not yet acknowledged and the running one */
+	uint64_t txn, acknowledged; /* the last begun; the last acknowledged */
 	uint64_t bytes;
 };
 
+/* What one life of a node holds. After its crash work of that life may still run: it finds its handle dead. */
+struct memory_handle {
+	struct store_backend base;
+	struct memory_backend *data;
+	struct memory_handle *older; /* dead ones, freed with the last */
+	bool dead;
+};
+
+static struct memory_handle *handle_of(struct store_backend *be)
+{
+	return CONTAINER_OF(be, struct memory_handle, base);
+}
+
 static struct memory_backend *memory_of(struct store_backend *be)
 {
-	return CONTAINER_OF(be, struct memory_backend, base);
+	return handle_of(be)->data;
 }
 
 static uint8_t *copy_of(const uint8_t *p, size_t n)
@@ -72,7 +84,7 @@ static uint32_t find(const struct memory_backend *m, struct store_bytes key, boo
 /* Sets a key (value NULL: removes it) and gives what was there, which the caller then owns, with a copy of the key. */
 static struct entry replace(struct memory_backend *m, struct store_bytes key, const struct store_bytes *value)
 {
-	struct entry was = { .key = copy_of(key.p, key.n), .key_n = key.n };
+	struct entry was = {.key = copy_of(key.p, key.n), .key_n = key.n};
 	bool found;
 	uint32_t at = find(m, key, &found);
 	struct entry *e = &m->entries[at];
@@ -99,7 +111,7 @@ static struct entry replace(struct memory_backend *m, struct store_bytes key, co
 	if (!found) {
 		memmove(e + 1, e, (m->n - at) * sizeof(*e));
 		m->n++;
-		*e = (struct entry){ .key = copy_of(key.p, key.n), .key_n = key.n };
+		*e = (struct entry){.key = copy_of(key.p, key.n), .key_n = key.n};
 	}
 	e->value = copy_of(value->p, value->n);
 	e->value_n = value->n;
@@ -113,7 +125,7 @@ static void undo_push(struct memory_backend *m, struct entry was)
 
 	if (!u)
 		panic("out of memory");
-	*u = (struct undo){ .next = m->undo, .was = was, .txn = m->txn };
+	*u = (struct undo){.next = m->undo, .was = was, .txn = m->txn};
 	m->undo = u;
 }
 
@@ -129,7 +141,7 @@ static void undo_to(struct memory_backend *m, uint64_t txn)
 {
 	while (m->undo && m->undo->txn > txn) {
 		struct undo *u = m->undo;
-		struct store_bytes key = { u->was.key, u->was.key_n }, value = { u->was.value, u->was.value_n };
+		struct store_bytes key = {u->was.key, u->was.key_n}, value = {u->was.value, u->was.value_n};
 		struct entry now = replace(m, key, u->was.value ? &value : NULL);
 
 		free(now.key);
@@ -139,12 +151,16 @@ static void undo_to(struct memory_backend *m, uint64_t txn)
 	}
 }
 
-static enum status memory_begin(struct store_backend *be, bool write, struct store_txn **txn, struct error *err)
+static enum status memory_begin(
+	struct store_backend *be, bool write, struct store_txn **txn, struct error *err)
 {
 	struct memory_backend *m = memory_of(be);
 
-	(void)err;
 	pthread_mutex_lock(&m->lock);
+	if (handle_of(be)->dead) {
+		pthread_mutex_unlock(&m->lock);
+		return error_set(err, E_IO, "58030", "this life of the node is over");
+	}
 	if (write)
 		m->txn++;
 	*txn = write ? (struct store_txn *)(void *)m : NULL;
@@ -186,7 +202,7 @@ static enum status memory_get(struct store_backend *be, struct store_txn *txn, s
 	(void)err;
 	if (!found)
 		return E_NOT_FOUND;
-	*value = (struct store_bytes){ m->entries[at].value, m->entries[at].value_n };
+	*value = (struct store_bytes){m->entries[at].value, m->entries[at].value_n};
 	return OK;
 }
 
@@ -227,7 +243,8 @@ static enum status memory_scan(struct store_backend *be, struct store_txn *txn, 
 	for (uint32_t at = find(m, from, &found); at < m->n; at++) {
 		const struct entry *e = &m->entries[at];
 
-		if (!each(arg, (struct store_bytes){ e->key, e->key_n }, (struct store_bytes){ e->value, e->value_n }))
+		if (!each(arg, (struct store_bytes){e->key, e->key_n},
+			    (struct store_bytes){e->value, e->value_n}))
 			break;
 	}
 	return OK;
@@ -238,7 +255,7 @@ static void memory_usage(struct store_backend *be, struct store_usage *out)
 	struct memory_backend *m = memory_of(be);
 
 	pthread_mutex_lock(&m->lock);
-	*out = (struct store_usage){ .records = m->n, .used_bytes = m->bytes, .max_bytes = STORE_MAP_BYTES };
+	*out = (struct store_usage){.records = m->n, .used_bytes = m->bytes, .max_bytes = STORE_MAP_BYTES};
 	pthread_mutex_unlock(&m->lock);
 }
 
@@ -247,8 +264,9 @@ static void memory_acknowledged(struct store_backend *be)
 	struct memory_backend *m = memory_of(be);
 
 	pthread_mutex_lock(&m->lock);
-	m->acknowledged = m->txn;
-	while (m->undo) {
+	if (!handle_of(be)->dead)
+		m->acknowledged = m->txn;
+	while (m->undo && m->undo->txn <= m->acknowledged && !handle_of(be)->dead) {
 		struct undo *u = m->undo;
 
 		m->undo = u->next;
@@ -269,31 +287,10 @@ static void memory_close(struct store_backend *be)
 	free(m->entries);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
-}
-
-uint32_t store_memory_unacknowledged(const struct store_backend *be)
-{
-	const struct memory_backend *m = (const struct memory_backend *)(const void *)be; /* base is first */
-
-	return (uint32_t)(m->txn - m->acknowledged);
-}
-
-void store_memory_crash(struct store_backend *be, uint32_t keep)
-{
-	struct memory_backend *m = memory_of(be);
-
-	pthread_mutex_lock(&m->lock);
-	if (keep < m->txn - m->acknowledged) {
-		undo_to(m, m->acknowledged + keep);
-		m->txn = m->acknowledged + keep;
+	for (struct memory_handle *h = handle_of(be), *older; h; h = older) {
+		older = h->older;
+		free(h);
 	}
-	pthread_mutex_unlock(&m->lock);
-	memory_acknowledged(be);
-}
-
-void store_memory_fail(struct store_backend *be, uint32_t n)
-{
-	memory_of(be)->fail_next = n;
 }
 
 static const struct store_backend_ops memory_ops = {
@@ -309,13 +306,47 @@ static const struct store_backend_ops memory_ops = {
 	.close = memory_close,
 };
 
+static struct store_backend *handle_new(struct memory_backend *m, struct memory_handle *older)
+{
+	struct memory_handle *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		panic("out of memory");
+	*h = (struct memory_handle){.base.ops = &memory_ops, .data = m, .older = older};
+	return &h->base;
+}
+
+uint32_t store_memory_unacknowledged(struct store_backend *be)
+{
+	return (uint32_t)(memory_of(be)->txn - memory_of(be)->acknowledged);
+}
+
+struct store_backend *store_memory_crash(struct store_backend *be, uint32_t keep)
+{
+	struct memory_backend *m = memory_of(be);
+
+	pthread_mutex_lock(&m->lock);
+	if (keep < m->txn - m->acknowledged) {
+		undo_to(m, m->acknowledged + keep);
+		m->txn = m->acknowledged + keep;
+	}
+	pthread_mutex_unlock(&m->lock);
+	memory_acknowledged(be);
+	handle_of(be)->dead = true;
+	return handle_new(m, handle_of(be));
+}
+
+void store_memory_fail(struct store_backend *be, uint32_t n)
+{
+	memory_of(be)->fail_next = n;
+}
+
 struct store_backend *store_open_memory(void)
 {
 	struct memory_backend *m = calloc(1, sizeof(*m));
 
 	if (!m)
 		panic("out of memory");
-	m->base.ops = &memory_ops;
 	pthread_mutex_init(&m->lock, NULL);
-	return &m->base;
+	return handle_new(m, NULL);
 }

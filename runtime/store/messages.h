@@ -15,13 +15,13 @@
 #include "runtime/core/catalog.h"
 
 enum {
-	STORE_TABLE_MAX = 31,		/* bytes of a table's name, no NUL in it */
-	STORE_KEY_MAX = 470,		/* bytes; LMDB takes 511 with the table's name */
-	STORE_VALUE_MAX = 1 << 20,	/* bytes */
-	STORE_BATCH_MAX = 2 << 20,	/* bytes of one batch */
+	STORE_TABLE_MAX = 31, /* bytes of a table's name, no NUL in it */
+	STORE_KEY_MAX = 470, /* bytes; LMDB takes 511 with the table's name */
+	STORE_VALUE_MAX = 1 << 20, /* bytes */
+	STORE_BATCH_MAX = 2 << 20, /* bytes of one batch */
 	STORE_BATCH_OPS_MAX = 1024,
-	STORE_ROWS_BYTES_MAX = 4 << 20,	/* bytes of one answer to a scan */
-	STORE_SCAN_MAX = 1000,		/* rows of one answer to a scan */
+	STORE_ROWS_BYTES_MAX = 4 << 20, /* bytes of one answer to a scan */
+	STORE_SCAN_MAX = 1000, /* rows of one answer to a scan */
 };
 
 #define STORE_COMMIT_FIELDS(F, S) F(S, bin, ops, STORE_BATCH_MAX)

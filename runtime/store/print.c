@@ -57,7 +57,7 @@ static enum status print_field(struct writer *w, struct unpack *u, uint32_t max)
 
 static enum status print_array(struct writer *w, const uint8_t *p, uint32_t len, uint32_t max)
 {
-	struct unpack u = { .p = p, .end = p + len };
+	struct unpack u = {.p = p, .end = p + len};
 	uint32_t n;
 	enum status st = unpack_array(&u, &n);
 
@@ -86,7 +86,7 @@ static void put_value(struct table_writer *t, const uint8_t *p, uint32_t len, ui
 
 struct slice store_table_of_rows(const char *table, const struct slice *rows)
 {
-	static const char *const columns[] = { "table", "key", "version", "bytes", "value" };
+	static const char *const columns[] = {"table", "key", "version", "bytes", "value"};
 	struct unpack u = store_rows_open(rows);
 	struct store_row_view row;
 	struct table_writer t;
@@ -115,8 +115,8 @@ struct slice store_table_of_rows(const char *table, const struct slice *rows)
 
 struct slice store_table_of_value(uint64_t version, const struct slice *value)
 {
-	static const char *const columns[] = { "what", "value" };
-	struct unpack u = { .p = slice_data(value), .end = slice_data(value) + value->len };
+	static const char *const columns[] = {"what", "value"};
+	struct unpack u = {.p = slice_data(value), .end = slice_data(value) + value->len};
 	struct table_writer t;
 	uint32_t n;
 

@@ -24,22 +24,22 @@ STATES(store, STORE_STATES);
 
 struct reading {
 	uint64_t work;
-	struct msg *request;		/* kept */
+	struct msg *request; /* kept */
 };
 
 struct group_job;
 
 struct store {
 	struct store_backend *be;
-	struct msg **waiting;		/* ring of STORE_WAITING_MAX kept requests */
+	struct msg **waiting; /* ring of STORE_WAITING_MAX kept requests */
 	uint32_t first, n_waiting;
-	struct msg **flying;		/* those of the group at the disk, in its order */
+	struct msg **flying; /* those of the group at the disk, in its order */
 	uint32_t n_flying;
-	uint64_t work;			/* of that group */
-	struct group_job *job;		/* the work's; ours again only when it never ran (E_FULL) */
+	uint64_t work; /* of that group */
+	struct group_job *job; /* the work's; ours again only when it never ran */
 	struct reading *readings;
 	uint32_t n_readings;
-	uint64_t since_us;		/* when the group was sent */
+	uint64_t since_us; /* when the group was sent */
 	uint64_t commits, groups, records, failed, reads;
 };
 
@@ -50,13 +50,14 @@ void store_declare_metrics(void)
 {
 	if (metrics_declared)
 		return;
-	metric_commits = metric_declare("multigres_store_commits_total", "Commits answered.", METRIC_COUNTER, NULL);
+	metric_commits =
+		metric_declare("multigres_store_commits_total", "Commits answered.", METRIC_COUNTER, NULL);
 	metric_records = metric_declare(
 		"multigres_store_operations_total", "Operations in commits answered.", METRIC_COUNTER, NULL);
 	metric_groups = metric_declare(
 		"multigres_store_groups_total", "Group commits, one sync each.", METRIC_COUNTER, NULL);
-	metric_failed = metric_declare(
-		"multigres_store_failed_total", "Commits that failed, unmet expectations too.", METRIC_COUNTER, NULL);
+	metric_failed = metric_declare("multigres_store_failed_total",
+		"Commits that failed, unmet expectations too.", METRIC_COUNTER, NULL);
 	metric_commit_us = metric_declare("multigres_store_group_microseconds",
 		"Time of a group commit, helper thread's queue included.", METRIC_HISTOGRAM, NULL);
 	metrics_declared = true;
@@ -150,13 +151,14 @@ static void send_group(struct actor *self, struct store *s)
 		actor_count(self, metric_groups, 1);
 		actor_count(self, metric_records, ops);
 	}
-	s->work = work_run(
-		self, &(struct work){ .fn = run_group_job, .args = &job, .args_size = sizeof(job), .lane = LANE_COMMIT });
+	s->work = work_run(self,
+		&(struct work){
+			.fn = run_group_job, .args = &job, .args_size = sizeof(job), .lane = LANE_COMMIT});
 	actor_become(self, COMMITTING);
 }
 
-static void answer_commit(
-	struct actor *self, struct store *s, struct msg *request, enum status st, uint64_t version, const char *text)
+static void answer_commit(struct actor *self, struct store *s, struct msg *request, enum status st,
+	uint64_t version, const char *text)
 {
 	struct msg *m;
 	struct store_committed *c = store_committed_new(self, &m);
@@ -179,7 +181,8 @@ static enum status on_commit(struct actor *self, struct msg *m)
 	struct store *s = actor_state(self);
 
 	if (s->n_waiting == STORE_WAITING_MAX) {
-		answer_commit(self, s, actor_keep(self, m), E_FULL, 0, "too many commits are waiting for the disk");
+		answer_commit(
+			self, s, actor_keep(self, m), E_FULL, 0, "too many commits are waiting for the disk");
 		return OK;
 	}
 	s->waiting[(s->first + s->n_waiting) % STORE_WAITING_MAX] = actor_keep(self, m);
@@ -211,10 +214,10 @@ static bool next_outcome(struct group_cursor *c, enum status *st, uint64_t *vers
 
 static void on_group_done(struct actor *self, struct store *s, struct work_done *w)
 {
-	struct group_cursor c = { slice_data(&w->result), slice_data(&w->result) + w->result.len };
+	struct group_cursor c = {slice_data(&w->result), slice_data(&w->result) + w->result.len};
 	uint32_t n = s->n_flying;
 
-	if (w->status == E_FULL) { /* the helpers' queue was full */
+	if (w->status && w->status != E_LIMIT) { /* it never ran: no room among the helpers' work */
 		for (uint32_t i = 0; i < n; i++)
 			slice_release(&s->job->units[i].ops);
 		free(s->job);
@@ -242,7 +245,7 @@ static void on_group_done(struct actor *self, struct store *s, struct work_done 
 
 struct read_job {
 	struct store_backend *be;
-	uint16_t tag;			/* of the request */
+	uint16_t tag; /* of the request */
 	uint32_t limit, key_len;
 	char table[STORE_TABLE_MAX + 1];
 	uint8_t key[STORE_KEY_MAX];
@@ -252,8 +255,11 @@ static enum status read_scan(const struct read_job *job, struct writer *rows, st
 {
 	uint32_t at = rows->len;
 	struct writer w;
-	struct store_read_rows q = { .table = job->table, .from = job->key, .from_len = job->key_len, .limit = job->limit,
-		.rows = &w };
+	struct store_read_rows q = {.table = job->table,
+		.from = job->key,
+		.from_len = job->key_len,
+		.limit = job->limit,
+		.rows = &w};
 	enum status st;
 
 	writer_init(&w, STORE_ROWS_BYTES_MAX);
@@ -272,7 +278,7 @@ static enum status read_scan(const struct read_job *job, struct writer *rows, st
 static enum status run_read_job(const void *args, size_t size, struct writer *result)
 {
 	const struct read_job *job = args;
-	struct error err = { 0 };
+	struct error err = {0};
 	uint64_t version;
 	enum status st;
 
@@ -319,9 +325,10 @@ static enum status start_read(struct actor *self, struct msg *m, struct read_job
 	if (job->limit == 0 || job->limit > STORE_SCAN_MAX)
 		job->limit = STORE_SCAN_MAX;
 	s->reads++;
-	work = work_run(self,
-		&(struct work){ .fn = run_read_job, .args = job, .args_size = sizeof(*job), .lane = LANE_READ });
-	s->readings[s->n_readings++] = (struct reading){ work, actor_keep(self, m) };
+	work = work_run(
+		self, &(struct work){
+			      .fn = run_read_job, .args = job, .args_size = sizeof(*job), .lane = LANE_READ});
+	s->readings[s->n_readings++] = (struct reading){work, actor_keep(self, m)};
 	return OK;
 }
 
@@ -338,7 +345,7 @@ static enum status set_key(struct actor *self, struct msg *m, struct read_job *j
 
 static enum status on_get(struct actor *self, struct msg *m)
 {
-	struct read_job job = { 0 };
+	struct read_job job = {0};
 	struct store_get *get = store_get_of(m);
 
 	str_copy(job.table, sizeof(job.table), get->table);
@@ -348,16 +355,17 @@ static enum status on_get(struct actor *self, struct msg *m)
 static enum status on_scan(struct actor *self, struct msg *m)
 {
 	struct store_scan *scan = store_scan_of(m);
-	struct read_job job = { .limit = scan->limit };
+	struct read_job job = {.limit = scan->limit};
 
 	str_copy(job.table, sizeof(job.table), scan->table);
-	return set_key(self, m, &job, slice_data(&scan->from), scan->from.len) ? OK : start_read(self, m, &job);
+	return set_key(self, m, &job, slice_data(&scan->from), scan->from.len) ? OK
+									       : start_read(self, m, &job);
 }
 
 static enum status on_list(struct actor *self, struct msg *m)
 {
 	struct store_list *list = store_list_of(m);
-	struct read_job job = { .limit = list->limit };
+	struct read_job job = {.limit = list->limit};
 
 	str_copy(job.table, sizeof(job.table), list->table);
 	return set_key(self, m, &job, list->from, strlen(list->from)) ? OK : start_read(self, m, &job);
@@ -366,7 +374,7 @@ static enum status on_list(struct actor *self, struct msg *m)
 static enum status on_print(struct actor *self, struct msg *m)
 {
 	struct store_print *print = store_print_of(m);
-	struct read_job job = { 0 };
+	struct read_job job = {0};
 
 	str_copy(job.table, sizeof(job.table), print->table);
 	return set_key(self, m, &job, print->key, strlen(print->key)) ? OK : start_read(self, m, &job);
@@ -374,7 +382,7 @@ static enum status on_print(struct actor *self, struct msg *m)
 
 static enum status on_show(struct actor *self, struct msg *m)
 {
-	struct read_job job = { 0 };
+	struct read_job job = {0};
 
 	return start_read(self, m, &job);
 }
@@ -418,14 +426,15 @@ static void answer_table(struct actor *self, struct msg *request, struct slice r
 
 static struct slice table_of_store(const struct store *s, const struct work_done *w)
 {
-	static const char *const columns[] = { "what", "value" };
+	static const char *const columns[] = {"what", "value"};
 	const uint8_t *p = slice_data(&w->result);
 	const struct {
 		const char *what;
 		uint64_t value;
-	} lines[] = { { "records", load_be64(p) }, { "used_bytes", load_be64(p + 8) }, { "max_bytes", load_be64(p + 16) },
-		{ "commits", s->commits }, { "group_commits", s->groups }, { "operations", s->records },
-		{ "failed", s->failed }, { "reads", s->reads }, { "waiting", s->n_waiting } };
+	} lines[] = {{"records", load_be64(p)}, {"used_bytes", load_be64(p + 8)},
+		{"max_bytes", load_be64(p + 16)}, {"commits", s->commits}, {"group_commits", s->groups},
+		{"operations", s->records}, {"failed", s->failed}, {"reads", s->reads},
+		{"waiting", s->n_waiting}};
 	struct table_writer t;
 
 	table_begin(&t, columns, ARRAY_LEN(columns), TABLE_BYTES_MAX);
@@ -502,18 +511,18 @@ static void store_show_line(const struct actor *self, struct writer *text)
 {
 	const struct store *s = actor_state(self);
 
-	writer_printf(text, "%llu commits in %llu groups, %u waiting, %u at the disk", (unsigned long long)s->commits,
-		(unsigned long long)s->groups, s->n_waiting, s->n_flying);
+	writer_printf(text, "%llu commits in %llu groups, %u waiting, %u at the disk",
+		(unsigned long long)s->commits, (unsigned long long)s->groups, s->n_waiting, s->n_flying);
 }
 
 static const struct rule store_rules[] = {
-	{ STATE_ANY, STORE_COMMIT, on_commit },
-	{ STATE_ANY, STORE_GET, on_get },
-	{ STATE_ANY, STORE_SCAN, on_scan },
-	{ STATE_ANY, STORE_LIST, on_list },
-	{ STATE_ANY, STORE_PRINT, on_print },
-	{ STATE_ANY, STORE_SHOW, on_show },
-	{ STATE_ANY, WORK_DONE, on_work_done },
+	{STATE_ANY, STORE_COMMIT, on_commit},
+	{STATE_ANY, STORE_GET, on_get},
+	{STATE_ANY, STORE_SCAN, on_scan},
+	{STATE_ANY, STORE_LIST, on_list},
+	{STATE_ANY, STORE_PRINT, on_print},
+	{STATE_ANY, STORE_SHOW, on_show},
+	{STATE_ANY, WORK_DONE, on_work_done},
 };
 
 const struct behaviour store_behaviour = {

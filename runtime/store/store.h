@@ -14,9 +14,9 @@
 #include "runtime/store/backend.h"
 
 enum {
-	STORE_WAITING_MAX = 4096,	/* commits waiting for the next group; over it E_FULL */
+	STORE_WAITING_MAX = 4096, /* commits waiting for the next group; over it E_FULL */
 	STORE_GROUP_BYTES_MAX = 8 << 20,
-	STORE_READS_MAX = 256,		/* reads at helper threads; over it E_FULL */
+	STORE_READS_MAX = 256, /* reads at helper threads; over it E_FULL */
 };
 
 struct store_args {

@@ -20,7 +20,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.c, self.n, self.r = c, n, random.Random(f"{ARGS.seed} {n}")
         self.wire, self.done, self.count, self.cancelled, self.codes, self.wrong = None, 0, 0, 0, {}, []
-        self.wanted = None  # set by a canceller before it cancels
+        self.wanted = self.kind = None  # wanted is set by a canceller before it cancels
         self.stopping, self.last = threading.Event(), time.monotonic()
 
     def mark(self):
@@ -35,7 +35,8 @@ class Client(threading.Thread):
                     w.login(self.c.user, self.c.db, application_name=f"crossed-{self.n}")
                     self.wire = w
                     self.named = False
-                self.r.choice(self.KINDS)(self)
+                self.kind = self.r.choice(self.KINDS)
+                self.kind(self)
                 self.done += 1
                 self.last = time.monotonic()
             except Refused as e:
@@ -237,6 +238,9 @@ def run(c, cancels, kills, seconds, n=CLIENTS):
     began = [x.done for x in clients]
     try:
         wait_until(lambda: all(x.done > b for x, b in zip(clients, began)), 25, "every client getting on once it was quiet", every=0.1)
+    except Fail as e:
+        stuck = [f"{x.n} in {x.kind.__name__ if x.kind else 'its login'}" for x, b in zip(clients, began) if x.done <= b]
+        raise Fail(f"{e}: {len(stuck)} stuck: {', '.join(stuck[:8])}; {[w for x in clients for w in x.wrong][:3]}")
     finally:
         for x in clients:
             x.stopping.set()

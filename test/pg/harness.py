@@ -414,8 +414,12 @@ class Cluster:
         return mgctl(*words, node=node or f"{HOST}:{self.control}", seconds=seconds)
 
     def ask(self, *words):
-        """mgctl --json, read."""
-        code, out, err = self.mgctl("--json", *words)
+        """mgctl --json, read. The actor that answers may have been killed by the test: it is given a moment."""
+        for _ in range(40):
+            code, out, err = self.mgctl("--json", *words)
+            if "admin actor did not answer" not in err:
+                break
+            time.sleep(0.1)
         expect(code == 0, f"mgctl {' '.join(words)}: {code}, {err.strip()}")
         return json.loads(out)
 

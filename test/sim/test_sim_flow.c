@@ -28,7 +28,8 @@ static struct {
 static void take_effect(uint32_t step)
 {
 	sim_assert(world.s, step == 0 || world.did[step - 1] > 0); /* never before the one before */
-	sim_assert(world.s, step >= world.top || world.undid[step] == 0); /* never again once a later one ran... */
+	sim_assert(world.s,
+		step >= world.top || world.undid[step] == 0); /* never again once a later one ran... */
 	world.did[step]++;
 	world.n_effects++;
 	if (step > world.top)
@@ -44,7 +45,8 @@ static void step_plain(struct actor *self)
 	take_effect(step);
 	result = slice_copy(&"abcde"[0], step + 1);
 	if (step > 0)
-		sim_assert(world.s, flow_self(self)->result.len >= step); /* what earlier steps left is there */
+		sim_assert(
+			world.s, flow_self(self)->result.len >= step); /* what earlier steps left is there */
 	flow_result_set(self, &result);
 	flow_step_done(self, OK, NULL);
 }
@@ -100,19 +102,19 @@ static void undo(struct actor *self)
 }
 
 static const struct flow_step steps[STEPS] = {
-	{ .name = "one", .run = step_plain, .undo = undo },
-	{ .name = "two", .run = step_polling, .undo = undo, .poll_ms = 3 },
-	{ .name = "three", .run = step_plain },
-	{ .name = "four", .run = step_risky, .undo = undo, .retries = 3, .timeout_ms = 500 },
-	{ .name = "five", .run = step_plain, .undo = undo },
+	{.name = "one", .run = step_plain, .undo = undo},
+	{.name = "two", .run = step_polling, .undo = undo, .poll_ms = 3},
+	{.name = "three", .run = step_plain},
+	{.name = "four", .run = step_risky, .undo = undo, .retries = 3, .timeout_ms = 500},
+	{.name = "five", .run = step_plain, .undo = undo},
 };
-static const struct rule step_rules[] = { { STATE_ANY, TIMER, on_step_timer } };
-static const struct flow_kind kind = { .name = "test",
+static const struct rule step_rules[] = {{STATE_ANY, TIMER, on_step_timer}};
+static const struct flow_kind kind = {.name = "test",
 	.steps = steps,
 	.n_steps = STEPS,
 	.local_size = sizeof(uint32_t),
 	.rules = step_rules,
-	.n_rules = ARRAY_LEN(step_rules) };
+	.n_rules = ARRAY_LEN(step_rules)};
 
 /* ---- a client that starts it and starts it again after a crash ---------------------------------------------------- */
 
@@ -156,7 +158,8 @@ static enum status client_changed(struct actor *self, struct msg *m)
 	world.known = true;
 	world.status = c->status;
 	str_copy(world.error, sizeof(world.error), c->error);
-	snprintf(world.result, sizeof(world.result), "%.*s", (int)c->result.len, (const char *)slice_data(&c->result));
+	snprintf(world.result, sizeof(world.result), "%.*s", (int)c->result.len,
+		(const char *)slice_data(&c->result));
 	return OK;
 }
 
@@ -182,11 +185,11 @@ static enum status client_ignore(struct actor *self, struct msg *m)
 }
 
 static const struct rule client_rules[] = {
-	{ STATE_ANY, TIMER, client_timer },
-	{ STATE_ANY, FLOW_CHANGED, client_changed },
-	{ STATE_ANY, DONE, client_done },
-	{ STATE_ANY, TABLE, client_ignore },
-	{ STATE_ANY, ASK_FAILED, client_ignore },
+	{STATE_ANY, TIMER, client_timer},
+	{STATE_ANY, FLOW_CHANGED, client_changed},
+	{STATE_ANY, DONE, client_done},
+	{STATE_ANY, TABLE, client_ignore},
+	{STATE_ANY, ASK_FAILED, client_ignore},
 };
 BEHAVIOUR(client, 0, client_rules, .init = client_start);
 
@@ -194,16 +197,20 @@ BEHAVIOUR(client, 0, client_rules, .init = client_start);
 
 static struct store_args store_args;
 static const struct child_spec children[] = {
-	{ .name = "store", .behaviour = &store_behaviour, .args = &store_args, .args_size = sizeof(store_args), .worker = WORKER_SAME },
-	{ .name = "flow", .behaviour = &flow_behaviour, .worker = WORKER_SAME },
+	{.name = "store",
+		.behaviour = &store_behaviour,
+		.args = &store_args,
+		.args_size = sizeof(store_args),
+		.worker = WORKER_SAME},
+	{.name = "flow", .behaviour = &flow_behaviour, .worker = WORKER_SAME},
 };
-static const struct sup_spec tree = { .strategy = ONE_FOR_ONE,
+static const struct sup_spec tree = {.strategy = ONE_FOR_ONE,
 	.intensity = 1000,
 	.period_ms = 1000,
 	.backoff_min_ms = 1,
 	.backoff_max_ms = 10,
 	.children = children,
-	.n_children = ARRAY_LEN(children) };
+	.n_children = ARRAY_LEN(children)};
 
 static void boot(struct sim *s, uint16_t node, void *arg)
 {
@@ -211,8 +218,10 @@ static void boot(struct sim *s, uint16_t node, void *arg)
 
 	(void)arg;
 	store_args.backend = world.be;
-	sim_spawn(s, node, 0, &(struct spawn){ .behaviour = &supervisor_behaviour, .args = &spec, .args_size = sizeof(spec) });
-	sim_spawn(s, node, 0, &(struct spawn){ .behaviour = &client_behaviour });
+	sim_spawn(s, node, 0,
+		&(struct spawn){
+			.behaviour = &supervisor_behaviour, .args = &spec, .args_size = sizeof(spec)});
+	sim_spawn(s, node, 0, &(struct spawn){.behaviour = &client_behaviour});
 }
 
 static void world_begin(uint64_t seed, enum how how)
@@ -220,7 +229,7 @@ static void world_begin(uint64_t seed, enum how how)
 	memset(&world, 0, sizeof(world));
 	world.how = how;
 	world.be = store_open_memory();
-	world.s = sim_new(&(struct sim_spec){ .seed = seed, .n_nodes = 1, .n_workers = 1, .boot = boot });
+	world.s = sim_new(&(struct sim_spec){.seed = seed, .n_nodes = 1, .n_workers = 1, .boot = boot});
 	world.rand = sim_stream(world.s, "test");
 }
 
@@ -262,7 +271,8 @@ static void check_undone(void)
 {
 	sim_assert(world.s, world.status == FLOW_FAILED);
 	for (int i = 0; i < STEPS; i++)
-		sim_assert(world.s, (world.undid[i] > 0) == (i != 2 && i != 4)); /* three has no undo, five never ran */
+		sim_assert(world.s,
+			(world.undid[i] > 0) == (i != 2 && i != 4)); /* three has no undo, five never ran */
 	sim_assert(world.s, world.did[4] == 0);
 }
 
@@ -322,7 +332,7 @@ static bool is_reached(struct sim *s, void *arg)
 START_TEST(a_crash_between_any_two_events_loses_and_skips_nothing)
 {
 	for (uint64_t at = 1; at < 400; at += 1 + (uint64_t)_i % 3) {
-		struct crash_point point = { at };
+		struct crash_point point = {at};
 
 		world_begin((uint64_t)_i, at % 2 ? GOOD : FAIL_FOR_GOOD);
 		sim_run_until(world.s, is_reached, &point, 60000000);
@@ -378,13 +388,13 @@ END_TEST
 int main(void)
 {
 	const struct world_test tests[] = {
-		{ a_workflow_runs_each_step_once_in_order, 10 },
-		{ a_failing_step_is_tried_again_and_then_goes_on, 10 },
-		{ a_step_that_hangs_is_given_up_and_tried_again, 10 },
-		{ a_step_that_fails_for_good_undoes_the_rest_in_reverse, 10 },
-		{ a_crash_between_any_two_events_loses_and_skips_nothing, 6 },
-		{ many_crashes_in_a_row_end_well, 40 },
-		{ killing_the_store_and_the_manager_ends_well, 40 },
+		{a_workflow_runs_each_step_once_in_order, 10},
+		{a_failing_step_is_tried_again_and_then_goes_on, 10},
+		{a_step_that_hangs_is_given_up_and_tried_again, 10},
+		{a_step_that_fails_for_good_undoes_the_rest_in_reverse, 10},
+		{a_crash_between_any_two_events_loses_and_skips_nothing, 6},
+		{many_crashes_in_a_row_end_well, 40},
+		{killing_the_store_and_the_manager_ends_well, 40},
 	};
 
 	catalog_add_store();

@@ -34,7 +34,7 @@ static void remove_dir(void)
 static struct store_backend *open_lmdb(size_t map)
 {
 	struct store_backend *be;
-	struct error err = { 0 };
+	struct error err = {0};
 
 	ck_assert_msg(store_open_lmdb(dir, map, &be, &err) == OK, "%s", err.text);
 	return be;
@@ -48,7 +48,7 @@ static struct store_backend *open_kind(int kind)
 /* Runs one batch as a unit of its own. */
 static struct store_unit run(struct store_backend *be, struct store_batch *b)
 {
-	struct store_unit unit = { .ops = store_batch_take(b) };
+	struct store_unit unit = {.ops = store_batch_take(b)};
 
 	store_run_units(be, &unit, 1);
 	slice_release(&unit.ops);
@@ -82,7 +82,7 @@ static enum status get(struct store_backend *be, const char *key, char *out, siz
 static void assert_value(struct store_backend *be, const char *key, const char *value)
 {
 	char text[64] = "";
-	struct error err = { 0 };
+	struct error err = {0};
 	enum status st = get(be, key, text, sizeof(text), &err);
 
 	ck_assert_int_eq(st, value ? OK : E_NOT_FOUND);
@@ -92,7 +92,7 @@ static void assert_value(struct store_backend *be, const char *key, const char *
 
 START_TEST(crc32c_agrees_with_rfc_3720)
 {
-	uint8_t zeros[32] = { 0 };
+	uint8_t zeros[32] = {0};
 
 	ck_assert_uint_eq(crc32c(0, "123456789", 9), 0xe3069283u);
 	ck_assert_uint_eq(crc32c(0, zeros, 32), 0x8a9136aau);
@@ -152,7 +152,7 @@ END_TEST
 START_TEST(units_of_a_group_fail_alone)
 {
 	struct store_backend *be = open_kind(_i);
-	struct store_unit units[3] = { 0 };
+	struct store_unit units[3] = {0};
 	struct store_batch b;
 
 	for (int i = 0; i < 3; i++) {
@@ -178,15 +178,15 @@ END_TEST
 
 START_TEST(malformed_and_oversized_batches_are_refused)
 {
-	static const char *const bad[] = { "\xc0", "\xdd\xff\xff\xff\xff", "\xdd\x00\x00\x00\x01\x90",
-		"\xdd\x00\x00\x00\x01\x94\x09\xd9\x01t\xc4\x01k\xc4\x01v" };
-	static const size_t lengths[] = { 1, 5, 6, 15 };
+	static const char *const bad[] = {"\xc0", "\xdd\xff\xff\xff\xff", "\xdd\x00\x00\x00\x01\x90",
+		"\xdd\x00\x00\x00\x01\x94\x09\xd9\x01t\xc4\x01k\xc4\x01v"};
+	static const size_t lengths[] = {1, 5, 6, 15};
 	struct store_backend *be = open_kind(_i);
-	char key[STORE_KEY_MAX + 1] = { 0 };
+	char key[STORE_KEY_MAX + 1] = {0};
 	struct store_batch b;
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-		struct store_unit unit = { .ops = slice_copy(bad[i], (uint32_t)lengths[i]) };
+		struct store_unit unit = {.ops = slice_copy(bad[i], (uint32_t)lengths[i])};
 
 		store_run_units(be, &unit, 1);
 		ck_assert_msg(unit.status == E_INVALID || unit.status == E_LIMIT, "case %zu: %s", i,
@@ -207,9 +207,9 @@ END_TEST
 START_TEST(a_scan_stays_in_its_table_and_its_limits)
 {
 	struct store_backend *be = open_kind(_i);
-	struct store_read_rows q = { .table = "t", .from = "b", .from_len = 1, .limit = 2 };
+	struct store_read_rows q = {.table = "t", .from = "b", .from_len = 1, .limit = 2};
 	struct writer w;
-	struct error err = { 0 };
+	struct error err = {0};
 	struct store_batch b;
 	struct slice rows;
 	struct store_row_view row;
@@ -268,7 +268,7 @@ START_TEST(nothing_acknowledged_is_lost_by_sigkill)
 
 	for (int round = 0; round < 10; round++) {
 		struct store_backend *be;
-		struct error err = { 0 };
+		struct error err = {0};
 		int fds[2], status;
 		pid_t pid;
 		bool any = false;
@@ -302,7 +302,8 @@ START_TEST(nothing_acknowledged_is_lost_by_sigkill)
 			in_u = store_read(be, "u", &i, sizeof(i), &w, &version, &err);
 			writer_release(&w);
 			ck_assert_int_eq(in_t, in_u); /* both of a batch or none */
-			ck_assert_msg(i > acked || in_t == OK, "round %d: record %u was acknowledged and is gone", round, i);
+			ck_assert_msg(i > acked || in_t == OK,
+				"round %d: record %u was acknowledged and is gone", round, i);
 		}
 		store_close(be);
 	}
@@ -336,7 +337,7 @@ static void damage(const char *value)
 START_TEST(a_flipped_bit_is_found_and_harms_nothing_else)
 {
 	struct store_backend *be = open_lmdb(0);
-	struct error err = { 0 };
+	struct error err = {0};
 	char text[64];
 
 	put(be, "good", "still here");
@@ -355,7 +356,7 @@ END_TEST
 START_TEST(a_second_node_is_refused_with_the_pid_of_the_first)
 {
 	struct store_backend *be = open_lmdb(0), *second;
-	struct error err = { 0 };
+	struct error err = {0};
 	char pid[16];
 
 	snprintf(pid, sizeof(pid), "pid %d", (int)getpid());
@@ -370,7 +371,7 @@ END_TEST
 START_TEST(a_full_map_is_an_error_of_the_commit_that_does_not_fit)
 {
 	struct store_backend *be = open_lmdb(256 * 1024);
-	struct store_unit units[2] = { 0 };
+	struct store_unit units[2] = {0};
 	struct store_batch b;
 	char *big = calloc(1, 300 * 1024);
 

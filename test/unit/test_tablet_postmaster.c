@@ -16,13 +16,13 @@ START_TEST(versions_are_read)
 		enum status st;
 		uint32_t major, number;
 	} cases[] = {
-		{ "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)", OK, 15, 150020 },
-		{ "postgres (PostgreSQL) 16beta1", OK, 16, 160000 },
-		{ "postgres (PostgreSQL) 17devel", OK, 17, 170000 },
-		{ "postgres (PostgreSQL) 9.6.24", OK, 9, 90006 },
-		{ "postgres (PostgreSQL) x", E_INVALID, 0, 0 },
-		{ "postgres 15.1", E_INVALID, 0, 0 },
-		{ "", E_INVALID, 0, 0 },
+		{"postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)", OK, 15, 150020},
+		{"postgres (PostgreSQL) 16beta1", OK, 16, 160000},
+		{"postgres (PostgreSQL) 17devel", OK, 17, 170000},
+		{"postgres (PostgreSQL) 9.6.24", OK, 9, 90006},
+		{"postgres (PostgreSQL) x", E_INVALID, 0, 0},
+		{"postgres 15.1", E_INVALID, 0, 0},
+		{"", E_INVALID, 0, 0},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -37,7 +37,8 @@ END_TEST
 
 START_TEST(postmaster_pid_is_read_however_far_it_is_written)
 {
-	static const char full[] = "4242\n/data/pg\n1700000000\n5432\n/run/pg\nlocalhost\n  1234567   0\nready   \n";
+	static const char full[] =
+		"4242\n/data/pg\n1700000000\n5432\n/run/pg\nlocalhost\n  1234567   0\nready   \n";
 	struct postmaster_pid p;
 
 	ck_assert_int_eq(postmaster_pid_parse(full, strlen(full), &p), OK);
@@ -79,13 +80,15 @@ END_TEST
 
 START_TEST(configuration_keeps_the_socket_private_and_quotes)
 {
-	struct postgres_settings s = { .port = 15600, .max_connections = 77, .socket_dir = "/tmp/it's \\ here" };
+	struct postgres_settings s = {
+		.port = 15600, .max_connections = 77, .socket_dir = "/tmp/it's \\ here"};
 	struct writer w;
 
 	writer_init(&w, 65536);
 	postgres_write_conf(&w, &s);
 	writer_u8(&w, '\0');
-	ck_assert_ptr_nonnull(strstr((char *)w.buf->data, "unix_socket_directories = '/tmp/it''s \\\\ here'\n"));
+	ck_assert_ptr_nonnull(
+		strstr((char *)w.buf->data, "unix_socket_directories = '/tmp/it''s \\\\ here'\n"));
 	ck_assert_ptr_nonnull(strstr((char *)w.buf->data, "port = 15600\n"));
 	ck_assert_ptr_nonnull(strstr((char *)w.buf->data, "max_connections = 77\n"));
 	ck_assert_ptr_nonnull(strstr((char *)w.buf->data, "listen_addresses = '127.0.0.1'\n"));
@@ -127,7 +130,8 @@ static void make_place(void)
 
 	log_set_level(LOG_ERROR_LEVEL);
 	ck_assert_ptr_nonnull(mkdtemp(base));
-	place = (struct postgres_place){ .uid = -1, .gid = -1, .major = 15, .port = 15999, .max_connections = 10 };
+	place = (struct postgres_place){
+		.uid = -1, .gid = -1, .major = 15, .port = 15999, .max_connections = 10};
 	str_copy(place.base, sizeof(place.base), base);
 	snprintf(place.socket_dir, sizeof(place.socket_dir), "%s/sock", base);
 }
@@ -170,7 +174,7 @@ static bool is_there(const char *name)
 
 START_TEST(only_an_empty_place_is_free_for_initdb)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	bool found = true;
 
 	ck_assert_int_eq(postgres_prepare(&place, &err), OK);
@@ -194,7 +198,7 @@ END_TEST
 
 START_TEST(an_interrupted_initdb_is_moved_aside_and_a_whole_one_gets_its_name)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	bool found;
 
 	make_subdir("pgdata.new");
@@ -217,7 +221,7 @@ END_TEST
 
 START_TEST(a_pid_of_another_program_is_no_postmaster)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 	char text[1000];
 	int32_t pid = -1;
 
@@ -225,8 +229,8 @@ START_TEST(a_pid_of_another_program_is_no_postmaster)
 	make_subdir("sock");
 	ck_assert_int_eq(postgres_find_running(&place, &pid, &err), OK);
 	ck_assert_int_eq(pid, 0);
-	snprintf(text, sizeof(text), "%d\n%s/pgdata\n%ld\n15999\n%s\n", (int)getpid(), place.base, (long)time(NULL),
-		place.socket_dir);
+	snprintf(text, sizeof(text), "%d\n%s/pgdata\n%ld\n15999\n%s\n", (int)getpid(), place.base,
+		(long)time(NULL), place.socket_dir);
 	write_text("pgdata/postmaster.pid", text);
 	write_text("sock/.s.PGSQL.15999.lock", text);
 	ck_assert_int_eq(postgres_find_running(&place, &pid, &err), OK);
@@ -235,7 +239,8 @@ START_TEST(a_pid_of_another_program_is_no_postmaster)
 	write_text("pgdata/postmaster.pid", "4194303\n/x\n1\n");
 	ck_assert_int_eq(postgres_find_running(&place, &pid, &err), OK);
 	ck_assert_int_eq(pid, 0);
-	ck_assert(is_there("pgdata/postmaster.pid")); /* dead: Postgres itself decides, by its shared memory */
+	ck_assert(
+		is_there("pgdata/postmaster.pid")); /* dead: Postgres itself decides, by its shared memory */
 }
 END_TEST
 
@@ -254,7 +259,7 @@ END_TEST
 
 START_TEST(a_directory_that_postgres_may_not_enter_is_refused_with_its_name)
 {
-	struct error err = { 0 };
+	struct error err = {0};
 
 	if (geteuid() != 0)
 		return;
