@@ -23,6 +23,7 @@ struct node {
 	struct control *control;
 	struct http *http;
 	struct store_backend *store;
+	char database[OPTION_TEXT_MAX];
 	char pg_dir[OPTION_TEXT_MAX + 16], crash[OPTION_TEXT_MAX + 32];
 };
 
@@ -33,6 +34,30 @@ static const char start_hint[] =
 static const char *or_null(const char *s)
 {
 	return s[0] ? s : NULL;
+}
+
+/*
+ * The database that --attach names, for the URL shown: dbname=... or the path of a URL; libpq's default is left to
+ * psql, which has the same. Only what is plain is understood; the tablet reads the whole with libpq.
+ */
+static const char *attach_database(const char *conninfo, char out[OPTION_TEXT_MAX])
+{
+	const char *at = strstr(conninfo, "://"), *name = NULL, *until = "?";
+	size_t n;
+
+	if (at) {
+		at = strchr(at + 3, '/');
+		name = at ? at + 1 : "";
+	} else {
+		for (at = conninfo; (at = strstr(at, "dbname")); at += 6)
+			if ((at == conninfo || at[-1] == ' ') && at[6 + strspn(at + 6, " ")] == '=')
+				name = at + 6 + strspn(at + 6, " =");
+		until = name && *name == '\'' ? "'" : " ";
+		name = name ? name + (*until == '\'') : "";
+	}
+	n = strcspn(name, until);
+	snprintf(out, OPTION_TEXT_MAX, "%.*s", (int)n, name);
+	return n ? out : "postgres";
 }
 
 static uint32_t share(int64_t whole, int64_t n)
@@ -72,8 +97,11 @@ static void configure(struct node *n, const struct dev_settings *s)
 		.queue_timeout_ms = (uint32_t)s->wait_timeout_ms};
 	check(getrandom(c->gate.mock_secret, sizeof(c->gate.mock_secret), 0) ==
 		(ssize_t)sizeof(c->gate.mock_secret));
-	c->ready = (struct ready_state){
-		.listen = s->listen, .own = !s->attach[0], .notify_fd = (int)s->child_fd};
+	c->ready = (struct ready_state){.listen = s->listen,
+		.database = attach_database(s->attach, n->database),
+		.pool_password = &c->pool.password,
+		.own = !s->attach[0],
+		.notify_fd = (int)s->child_fd};
 }
 
 static enum status open_all(struct node *n, const struct dev_settings *s, struct error *err)

@@ -11,12 +11,13 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "actors/tablet/lifecycle.h"
 #include "actors/tablet/messages.h"
 #include "runtime/base/bytes.h"
 #include "runtime/base/log.h"
 #include "supervisor/reader.h"
 
-enum { READY_PATIENCE_MS = 10000, LOOK_MS = 10, ASK_MS = 2000, SHOW_EVERY = 5, KEY_LOOK = 1, LINE_BYTES = 1024 };
+enum { LOOK_MS = 10, ASK_MS = 2000, SHOW_EVERY = 5, KEY_LOOK = 1, LINE_BYTES = 1024 };
 
 #define READY_STATES(X) X(WAITING) X(SERVING)
 STATES(ready, READY_STATES);
@@ -41,7 +42,7 @@ static bool gates_listen(struct actor *self)
 	return true;
 }
 
-/* A role's name inside a URL. */
+/* A name inside a URL. */
 static void url_text(struct writer *out, const char *s)
 {
 	for (; *s; s++) {
@@ -66,7 +67,9 @@ static void announce(struct actor *self)
 	writer_init(&line, LINE_BYTES);
 	writer_text(&line, "ready postgresql://");
 	url_text(&line, r->login[0] ? r->login : "postgres");
-	writer_printf(&line, "@%s/postgres\n", s->listen);
+	writer_printf(&line, "@%s/", s->listen);
+	url_text(&line, s->database);
+	writer_u8(&line, '\n');
 	if (line.failed || write(s->notify_fd, line.buf->data, line.len) != (ssize_t)line.len)
 		log_warn("ready", "could not tell that the node serves");
 	writer_release(&line);
@@ -117,6 +120,8 @@ static enum status on_serving(struct actor *self, struct msg *m)
 		r->ask = 0;
 	r->serving = t->serving;
 	str_copy(r->login, sizeof(r->login), t->login);
+	if (r->serving)
+		__atomic_store_n(r->shared->pool_password, tablet_attach_password(), __ATOMIC_RELEASE);
 	if (actor_current(self) != WAITING)
 		return OK;
 	if (!t->serving && strcmp(t->why, r->shared->why) != 0) {
@@ -136,7 +141,7 @@ static void attempt_failed(struct actor *self)
 
 	if (!s->failed_at_us)
 		s->failed_at_us = now;
-	if (s->failed || s->announced || now - s->failed_at_us < READY_PATIENCE_MS * 1000)
+	if (s->failed || s->announced || now - s->failed_at_us < READY_PATIENCE_MS * 1000ull)
 		return;
 	s->failed = true;
 	kill(getpid(), SIGTERM);

@@ -7,14 +7,14 @@
 
 #include "runtime/core/actor.h"
 
-enum {
-	READY_FAILURES_MAX = 3,
-	READY_WHY_MAX = 240
-}; /* failed attempts to bring Postgres up before it first served */
+/* A start is given up when bringing Postgres up failed, and, that long afterwards, has failed again. */
+enum { READY_PATIENCE_MS = 3000, READY_WHY_MAX = 240 };
 
 /* Shared with the program; it outlives the actor, whose lives may be many. */
 struct ready_state {
 	const char *listen; /* HOST:PORT of the gate, for the URL */
+	const char *database; /* for the URL */
+	const char **pool_password; /* filled in once the tablet knows it, before clients are invited */
 	bool own; /* Postgres is ours: what keeps it from starting will not go away by itself */
 	int notify_fd; /* the parent's pipe, or stdout */
 	bool announced;

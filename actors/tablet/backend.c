@@ -13,6 +13,7 @@
 #include "actors/pg/wire.h"
 #include "actors/pg/wire_build.h"
 #include "actors/tablet/messages.h"
+#include "actors/tablet/pidmap.h"
 #include "runtime/base/bytes.h"
 #include "runtime/core/io.h"
 
@@ -78,7 +79,10 @@ static enum status on_execute(struct actor *self, struct msg *m)
 	b->lease = ++b->leases << 24 | pid_slot(actor_pid(self));
 	b->tx = 'I';
 	b->outstanding = b->taken = 0;
-	b->client_pid = x->client_pid;
+	if (b->client_pid != x->client_pid) {
+		b->client_pid = x->client_pid;
+		pidmap_set(b->os_pid, b->client_pid);
+	}
 	take_flags(b, x->flags, x->expect);
 	l->backend = actor_pid(self);
 	l->lease = b->lease;
@@ -123,15 +127,18 @@ struct seen {
 enum { NOTIFICATION_HEAD = WIRE_HEADER + 4 };	/* NotificationResponse up to and with the pid */
 
 /*
- * A notification at p names the backend that sent it. Our own is told under the pid that the client knows; false when
- * the pid hasn't wholly come.
+ * A notification at p names the backend that sent it: it is told under the pid that its client knows. False when the
+ * pid hasn't wholly come.
  */
-static bool map_notification(struct backend *b, uint8_t *p, uint32_t n)
+static bool map_notification(uint8_t *p, uint32_t n)
 {
+	uint32_t client_pid;
+
 	if (n < NOTIFICATION_HEAD)
 		return false;
-	if (b->client_pid && load_be32(p + WIRE_HEADER) == b->os_pid)
-		store_be32(p + WIRE_HEADER, b->client_pid);
+	client_pid = pidmap_get(load_be32(p + WIRE_HEADER));
+	if (client_pid)
+		store_be32(p + WIRE_HEADER, client_pid);
 	return true;
 }
 
@@ -173,7 +180,7 @@ static enum status walk_frames(struct actor *self, struct backend *b, uint8_t *p
 	seen->cut = n;
 	while (p < end && st == OK) {
 		if (b->frame_left == 0 && b->header_len == 0 && *p == BE_NOTIFICATION &&
-			!map_notification(b, p, (uint32_t)(end - p))) {
+			!map_notification(p, (uint32_t)(end - p))) {
 			seen->cut = (uint32_t)(p - start);
 			break;
 		}

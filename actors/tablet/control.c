@@ -162,7 +162,7 @@ static void answer(
 /* Gives the connection up, tells all who wait, and tries again later. */
 static void lose(struct actor *self, struct control *c, const char *why)
 {
-	uint32_t shift = c->failures > 8 ? 8 : c->failures, ms = CONTROL_BACKOFF_MIN_MS << shift;
+	uint32_t shift = c->failures > 8 ? 8 : c->failures, ms = (uint32_t)CONTROL_BACKOFF_MIN_MS << shift;
 
 	if (c->conn) {
 		fd_unwatch(self, c->fd);

@@ -1,6 +1,6 @@
 /*
  * The control connection: the tablet's own line to its Postgres, for looking after it. An actor, child of the tablet;
- * the only user of libpq here. It connects, reconnects with back-off, asks for a sign of life every second, and tells
+ * the only connection through libpq here. It connects, reconnects with back-off, asks for a sign of life every second, and tells
  * its parent of every change with CONTROL_CHANGED. Answers CONTROL_QUERY.
  */
 #ifndef ACTORS_TABLET_CONTROL_H

@@ -7,23 +7,21 @@
  *	STOPPING     own, told to shut down: Postgres's fast shutdown runs
  *
  * Postgres is a child process of this actor alone. The control connection is an actor of its own, a child, so that
- * its trouble never touches the process. Whether Postgres serves is computed in one place, update().
+ * its trouble never touches the process. Whether Postgres serves is computed in one place, tablet_update(). Logins are in
+ * auth.c, the table for people in lifecycle_show.c.
  */
 #include "actors/tablet/lifecycle.h"
 
 #include <libpq-fe.h>
 #include <signal.h>
 
-#include "actors/pg/scram.h"
 #include "actors/tablet/control.h"
-#include "actors/tablet/lifecycle_steps.h"
+#include "actors/tablet/lifecycle_internal.h"
 #include "runtime/base/bytes.h"
 #include "runtime/base/log.h"
 #include "runtime/core/io.h"
-#include "runtime/core/table.h"
 
 enum {
-	LOOKUPS_MAX = 1024,
 	WATCHERS_MAX = 256,
 	ASK_MS = 15000,
 	BACKOFF_MIN_MS = 200,
@@ -40,52 +38,22 @@ enum { KEY_BRING_UP = 1, KEY_STOP, KEY_GRACE, KEY_CONTROL };
 #define TABLET_STATES(S) S(BRINGING_UP) S(SERVING) S(BACKING_OFF) S(STOPPING)
 STATES(tablet, TABLET_STATES);
 
-struct lookup {
-	uint64_t corr;
-	struct msg *request; /* kept */
-};
-
-struct tablet {
-	const struct tablet_config *config;
-	struct tablet_plan plan; /* own */
-	struct tablet_found found; /* own: what the workflow found out, once it got to `start` */
-	uint64_t proc; /* own: Postgres's process; 0: none */
-	uint64_t start_work, tail_work, verifier_work;
-	struct msg *start_request; /* kept, while start_work runs */
-	uint64_t flow_corr, flow_ref;
-	struct pid control;
-	struct control_changed info; /* what the control connection says */
-	bool adopted, exited, unresponsive, quitting;
-	uint32_t failures;
-	uint64_t serving_since_us, restarts;
-	char why[240]; /* the last failure */
-	char verifier[SCRAM_VERIFIER_MAX]; /* attach: of our own role, made from its password */
-	struct tablet_serving told;
-	struct lookup lookups[LOOKUPS_MAX];
-	uint32_t n_lookups;
-};
-
-static bool is_own(const struct tablet *t)
-{
-	return t->config->mode == TABLET_OWN;
-}
-
 static void bring_up(struct actor *self, struct tablet *t);
 
 /* ---- what watchers know ------------------------------------------------------------------------------------ */
 
-static void serving_make(const struct actor *self, const struct tablet *t, struct tablet_serving *s)
+void tablet_serving_make(const struct actor *self, const struct tablet *t, struct tablet_serving *s)
 {
 	memset(s, 0, sizeof(*s));
 	s->serving = actor_current(self) == SERVING && !t->unresponsive &&
-		     (is_own(t) ? t->proc != 0 : t->info.connected);
-	if (is_own(t) && t->found.socket_dir[0])
+		     (tablet_is_own(t) ? t->proc != 0 : t->info.connected);
+	if (tablet_is_own(t) && t->found.socket_dir[0])
 		snprintf(s->address, sizeof(s->address), "%s/.s.PGSQL.%u", t->found.socket_dir, t->plan.port);
 	else
 		str_copy(s->address, sizeof(s->address), t->info.address);
-	s->tls = is_own(t) ? 0 : t->info.tls;
-	str_copy(s->login, sizeof(s->login), is_own(t) ? "postgres" : t->info.login);
-	s->trusted = is_own(t);
+	s->tls = tablet_is_own(t) ? 0 : t->info.tls;
+	str_copy(s->login, sizeof(s->login), tablet_is_own(t) ? "postgres" : t->info.login);
+	s->trusted = tablet_is_own(t);
 	s->verifiers = t->info.verifiers;
 	s->server_version = t->info.server_version;
 	s->max_connections = t->info.max_connections;
@@ -102,13 +70,13 @@ static void send_serving(struct actor *self, struct pid to, const struct tablet_
 }
 
 /* Tells the watchers if anything changed. */
-static void update(struct actor *self, struct tablet *t)
+void tablet_update(struct actor *self, struct tablet *t)
 {
 	struct pid watchers[WATCHERS_MAX];
 	struct tablet_serving s;
 	uint32_t n;
 
-	serving_make(self, t, &s);
+	tablet_serving_make(self, t, &s);
 	if (memcmp(&s, &t->told, sizeof(s)) == 0)
 		return;
 	if (s.serving != t->told.serving)
@@ -125,7 +93,7 @@ static void update(struct actor *self, struct tablet *t)
 static void become(struct actor *self, struct tablet *t, uint8_t state)
 {
 	actor_become(self, state);
-	update(self, t);
+	tablet_update(self, t);
 }
 
 static enum status on_where(struct actor *self, struct msg *m)
@@ -134,7 +102,7 @@ static enum status on_where(struct actor *self, struct msg *m)
 	struct tablet_serving s;
 	struct msg *out;
 
-	serving_make(self, t, &s);
+	tablet_serving_make(self, t, &s);
 	*tablet_serving_new(self, &out) = s;
 	actor_reply(self, m, &out);
 	return OK;
@@ -150,7 +118,7 @@ static void back_off(struct actor *self, struct tablet *t, const char *why)
 		t->failures = 0;
 	t->serving_since_us = 0;
 	shift = t->failures > 6 ? 6 : t->failures;
-	ms = BACKOFF_MIN_MS << shift;
+	ms = (uint32_t)BACKOFF_MIN_MS << shift;
 	if (ms > BACKOFF_MAX_MS)
 		ms = BACKOFF_MAX_MS;
 	t->failures++;
@@ -186,7 +154,7 @@ static void control_start(struct actor *self, struct tablet *t)
 	if (!pid_is_none(t->control))
 		return;
 	writer_init(&w, CONTROL_CONNINFO_MAX);
-	if (is_own(t)) {
+	if (tablet_is_own(t)) {
 		char port[8];
 
 		snprintf(port, sizeof(port), "%u", t->plan.port);
@@ -216,28 +184,13 @@ static void control_stop(struct actor *self, struct tablet *t)
 	t->info.connected = 0;
 }
 
-/* PBKDF2 takes milliseconds, so it runs on a helper thread. The password itself is read there, in no message. */
-static enum status work_verifier(const void *args, size_t size, struct writer *result)
-{
-	const char *password = control_password();
-	char text[SCRAM_VERIFIER_MAX];
-	enum status st;
-
-	if (!password)
-		return E_NOT_FOUND;
-	st = scram_verifier_build(password, args, (uint32_t)size, SCRAM_ITERATIONS, text);
-	if (!st)
-		writer_text(result, text);
-	return st;
-}
-
 static void attach_connected(struct actor *self, struct tablet *t)
 {
 	uint64_t salt[2] = {actor_random(self), actor_random(self)};
 
 	if (!t->info.verifiers && !t->verifier[0] && control_password()) {
-		t->verifier_work = work_run(
-			self, &(struct work){.fn = work_verifier, .args = salt, .args_size = sizeof(salt)});
+		t->verifier_work = work_run(self,
+			&(struct work){.fn = tablet_work_verifier, .args = salt, .args_size = sizeof(salt)});
 		return;
 	}
 	t->why[0] = '\0';
@@ -254,14 +207,14 @@ static enum status on_control_changed(struct actor *self, struct msg *m)
 	if (t->info.connected) {
 		actor_timer_cancel(self, KEY_GRACE);
 		t->unresponsive = false;
-		if (is_own(t))
-			update(self, t);
+		if (tablet_is_own(t))
+			tablet_update(self, t);
 		else
 			attach_connected(self, t);
 		return OK;
 	}
 	log_debug("tablet", "control connection: %s", t->info.why);
-	if (is_own(t)) {
+	if (tablet_is_own(t)) {
 		if (actor_current(self) == SERVING)
 			actor_timer(self, KEY_GRACE, GRACE_MS);
 		return OK;
@@ -342,7 +295,7 @@ static enum status on_start(struct actor *self, struct msg *m)
 	struct tablet *t = actor_state(self);
 	struct postgres_place p;
 
-	if (actor_current(self) == STOPPING || !is_own(t)) {
+	if (actor_current(self) == STOPPING || !tablet_is_own(t)) {
 		actor_reply_status(self, m, E_STATE, "the tablet is not bringing up a Postgres");
 	} else if (t->proc) {
 		control_start(self, t);
@@ -397,7 +350,7 @@ static enum status on_exited(struct actor *self, struct msg *m)
 		snprintf(t->why, sizeof(t->why), "Postgres ended with code %lld", (long long)e->code);
 	else
 		str_copy(t->why, sizeof(t->why), "Postgres ended");
-	update(self, t);
+	tablet_update(self, t);
 	tablet_place(&t->plan, &t->found, &p);
 	t->tail_work = work_run(self,
 		&(struct work){
@@ -435,7 +388,7 @@ static void bring_up(struct actor *self, struct tablet *t)
 	struct flow_start *s;
 	struct msg *m;
 
-	if (!is_own(t)) {
+	if (!tablet_is_own(t)) {
 		control_start(self, t);
 		return;
 	}
@@ -484,98 +437,6 @@ static enum status on_changed(struct actor *self, struct msg *m)
 	return OK;
 }
 
-/* ---- logins ------------------------------------------------------------------------------------------------ */
-
-static void answer_entry(struct actor *self, struct msg *request, const struct auth_entry *entry)
-{
-	struct msg *m;
-
-	*auth_entry_new(self, &m) = *entry;
-	actor_reply(self, request, &m);
-}
-
-/* Without the right to read pg_authid only the role of --attach itself can be checked. */
-static void lookup_local(struct actor *self, struct tablet *t, struct msg *m)
-{
-	struct auth_entry entry = {0};
-
-	if (t->verifier[0] && strcmp(auth_lookup_of(m)->user, t->info.login) == 0) {
-		entry.found = entry.can_login = 1;
-		str_copy(entry.verifier, sizeof(entry.verifier), t->verifier);
-	} else {
-		snprintf(entry.why, sizeof(entry.why),
-			"role \"%.63s\" may not read password verifiers; "
-			"GRANT SELECT ON pg_catalog.pg_authid TO \"%.63s\" is missing",
-			t->info.login, t->info.login);
-	}
-	answer_entry(self, m, &entry);
-}
-
-static enum status on_lookup(struct actor *self, struct msg *m)
-{
-	struct tablet *t = actor_state(self);
-	struct control_query *q;
-	struct msg *out;
-
-	if (!t->info.connected) {
-		actor_reply_status(self, m, E_STATE, "%s", t->why[0] ? t->why : "Postgres is not connected");
-		return OK;
-	}
-	if (!t->info.verifiers) {
-		lookup_local(self, t, m);
-		return OK;
-	}
-	if (t->n_lookups == LOOKUPS_MAX) {
-		actor_reply_status(self, m, E_FULL, "too many logins at once");
-		return OK;
-	}
-	q = control_query_new(self, &out);
-	str_copy(q->sql, sizeof(q->sql),
-		"select rolcanlogin::int, rolpassword from pg_catalog.pg_authid where rolname = $1");
-	str_copy(q->parameter, sizeof(q->parameter), auth_lookup_of(m)->user);
-	t->lookups[t->n_lookups].corr = actor_ask(self, t->control, &out, CONTROL_DEADLINE_MS + 1000);
-	t->lookups[t->n_lookups++].request = actor_keep(self, m);
-	return OK;
-}
-
-static struct msg *lookup_take(struct tablet *t, uint64_t corr)
-{
-	for (uint32_t i = 0; i < t->n_lookups; i++) {
-		struct msg *request = t->lookups[i].request;
-
-		if (t->lookups[i].corr != corr)
-			continue;
-		t->lookups[i] = t->lookups[--t->n_lookups];
-		return request;
-	}
-	return NULL;
-}
-
-static enum status on_rows(struct actor *self, struct msg *m)
-{
-	struct tablet *t = actor_state(self);
-	struct control_rows *rows = control_rows_of(m);
-	struct msg *request = lookup_take(t, m->corr);
-	struct auth_entry entry = {0};
-
-	if (!request)
-		return OK;
-	if (rows->status == OK) {
-		entry.found = rows->rows == 1;
-		entry.can_login = strcmp(control_cell(rows, 0), "1") == 0;
-		str_copy(entry.verifier, sizeof(entry.verifier), control_cell(rows, 1));
-		answer_entry(self, request, &entry);
-	} else if (strcmp(rows->sqlstate, "42501") == 0) {
-		t->info.verifiers = 0;
-		lookup_local(self, t, request);
-		update(self, t);
-	} else {
-		actor_reply_status(self, request, (enum status)rows->status, "%s", rows->text);
-	}
-	actor_drop(self, request, E_INTERNAL);
-	return OK;
-}
-
 /* ---- everything else --------------------------------------------------------------------------------------- */
 
 static enum status on_work_done(struct actor *self, struct msg *m)
@@ -613,7 +474,7 @@ static enum status on_done(struct actor *self, struct msg *m)
 static enum status on_ask_failed(struct actor *self, struct msg *m)
 {
 	struct tablet *t = actor_state(self);
-	struct msg *request = lookup_take(t, m->corr);
+	struct msg *request = tablet_lookup_take(t, m->corr);
 	enum status st = (enum status)ask_failed_of(m)->status;
 
 	if (request) {
@@ -638,7 +499,7 @@ static enum status on_timer(struct actor *self, struct msg *m)
 	case KEY_GRACE:
 		t->unresponsive = true;
 		snprintf(t->why, sizeof(t->why), "Postgres does not answer: %.200s", t->info.why);
-		update(self, t);
+		tablet_update(self, t);
 		return OK;
 	case KEY_STOP:
 		if (t->quitting)
@@ -662,7 +523,7 @@ static enum status on_down(struct actor *self, struct msg *m)
 		t->control = PID_NONE;
 		t->info.connected = 0;
 		actor_timer(self, KEY_CONTROL, CONTROL_RETRY_MS);
-		if (!is_own(t)) {
+		if (!tablet_is_own(t)) {
 			str_copy(t->why, sizeof(t->why), "the control connection's actor ended");
 			become(self, t, BRINGING_UP);
 		}
@@ -680,7 +541,7 @@ static enum status on_exit_signal(struct actor *self, struct msg *m)
 	struct tablet *t = actor_state(self);
 	enum status why = (enum status)exit_signal_of(m)->status;
 
-	if (why != E_SHUTDOWN || !is_own(t) || !t->proc)
+	if (why != E_SHUTDOWN || !tablet_is_own(t) || !t->proc)
 		return why == E_NORMAL ? E_SHUTDOWN : why;
 	if (actor_current(self) == STOPPING)
 		return OK;
@@ -693,43 +554,12 @@ static enum status on_exit_signal(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const char *mode_name(const struct tablet *t)
-{
-	return is_own(t) ? (t->adopted ? "own, adopted" : "own") : "attach";
-}
-
 static enum status on_show(struct actor *self, struct msg *m)
 {
-	static const char *const columns[] = {"what", "value"};
-	struct tablet *t = actor_state(self);
-	struct tablet_serving s;
-	struct table_writer w;
 	struct msg *out;
-	const struct {
-		const char *what, *text;
-	} texts[] = {{"state", tablet_state_names[actor_current(self)]}, {"mode", mode_name(t)},
-		{"address", s.address}, {"login", s.login}, {"data", is_own(t) ? t->plan.base : ""},
-		{"programs", t->found.bin_dir}, {"why", s.why}};
-	uint64_t up = t->serving_since_us ? (actor_now_us(self) - t->serving_since_us) / 1000000 : 0;
-	const struct {
-		const char *what;
-		uint64_t value;
-	} numbers[] = {{"serving", 0}, {"pid", t->proc ? (uint64_t)proc_os_pid(self, t->proc) : 0},
-		{"port", t->plan.port}, {"server_version", t->info.server_version},
-		{"max_connections", t->info.max_connections}, {"verifiers", t->info.verifiers},
-		{"serving_seconds", up}, {"restarts", t->restarts}};
 
-	serving_make(self, t, &s);
-	table_begin(&w, columns, ARRAY_LEN(columns), 65536);
-	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		table_str(&w, texts[i].what);
-		table_str(&w, texts[i].text);
-	}
-	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-		table_str(&w, numbers[i].what);
-		table_u64(&w, i == 0 ? s.serving : numbers[i].value);
-	}
-	table_new(self, &out)->rows = table_end(&w);
+	table_new(self, &out)->rows =
+		tablet_table(self, actor_state(self), tablet_state_names[actor_current(self)]);
 	actor_reply(self, m, &out);
 	return OK;
 }
@@ -758,17 +588,17 @@ static void tablet_show_line(const struct actor *self, struct writer *text)
 {
 	const struct tablet *t = actor_state(self);
 
-	writer_printf(text, "%s, %s", mode_name(t), t->told.serving ? t->told.address : t->why);
+	writer_printf(text, "%s, %s", tablet_mode_name(t), t->told.serving ? t->told.address : t->why);
 }
 
 static const struct rule tablet_rules[] = {
 	{STATE_ANY, TABLET_WHERE, on_where},
 	{STATE_ANY, TABLET_SHOW, on_show},
-	{STATE_ANY, AUTH_LOOKUP, on_lookup},
+	{STATE_ANY, AUTH_LOOKUP, tablet_on_lookup},
 	{STATE_ANY, POSTGRES_START, on_start},
 	{STATE_ANY, POSTGRES_READY, on_ready},
 	{STATE_ANY, CONTROL_CHANGED, on_control_changed},
-	{STATE_ANY, CONTROL_ROWS, on_rows},
+	{STATE_ANY, CONTROL_ROWS, tablet_on_rows},
 	{STATE_ANY, FLOW_CHANGED, on_changed},
 	{STATE_ANY, PROC_EXITED, on_exited},
 	{STATE_ANY, WORK_DONE, on_work_done},

@@ -5,8 +5,8 @@
  *	recv -> cipher -> in ->  SSL_read  -> read chunk -> IO_BYTES
  *	          io_write   -> SSL_write -> out -> the socket's queue
  *
- * One recv gives at most one IO_BYTES, for plaintext is shorter than ciphertext; OpenSSL itself keeps the start of an
- * incomplete record. During the handshake reading needs no credit. The handshake runs on the worker.
+ * One recv gives at most one IO_BYTES: plaintext is shorter than its ciphertext, of which OpenSSL itself may have kept the
+ * start of one record from the recv before; so PLAIN_ROOM always suffices. During the handshake reading needs no credit. The handshake runs on the worker.
  *
  * A failed handshake is told by IO_TLS_UP alone: the id is dead then, no IO_CLOSED follows.
  */
@@ -20,7 +20,12 @@
 #include "runtime/drive/socket.h"
 #include "runtime/drive/tls_context.h"
 
-enum { TLS_TIMEOUT_DEFAULT_MS = 10000, TLS_OUT_MAX = IO_QUEUE_MAX, TLS_WAITING_MAX = 64 };
+enum {
+	TLS_TIMEOUT_DEFAULT_MS = 10000,
+	TLS_OUT_MAX = IO_QUEUE_MAX,
+	TLS_WAITING_MAX = 64,
+	PLAIN_ROOM = READ_MAX
+};
 
 struct tls {
 	struct tls_alpn alpn; /* first: the SSL's app data */
@@ -290,14 +295,15 @@ void tls_input(struct sock *s, const uint8_t *bytes, uint32_t n)
 		t->held = slice_copy(t->in, t->in_len);
 		return;
 	}
-	drive_chunk(s->loop, READ_MAX, &at, &size);
+	drive_chunk(s->loop, PLAIN_ROOM, &at, &size);
 	do {
 		ERR_clear_error();
 		rc = SSL_read_ex(t->ssl, at + got, size - got, &part);
 		if (rc == 1)
 			got += (uint32_t)part;
 	} while (rc == 1 && got < size);
-	rc = rc == 1 ? SSL_ERROR_WANT_READ : SSL_get_error(t->ssl, rc);
+	check(rc != 1); /* room was left, or bytes would be lost */
+	rc = SSL_get_error(t->ssl, rc);
 	t->in = NULL;
 	t->in_len = 0;
 	if (got)

@@ -8,7 +8,6 @@
  */
 #include "runtime/base/bytes.h"
 #include "runtime/base/log.h"
-#include "runtime/core/table.h"
 #include "runtime/flow/internal.h"
 #include "runtime/store/batch.h"
 
@@ -98,12 +97,6 @@ static enum status run_spawn(
 	if (!st)
 		str_copy(r->id, sizeof(r->id), rec->id);
 	return st;
-}
-
-static enum status record_read(const void *p, size_t n, struct flow_record *rec)
-{
-	memset(rec, 0, sizeof(*rec));
-	return msg_decode_body(flow_record_desc(), p, n, rec);
 }
 
 /* ---- watchers ---------------------------------------------------------------------------------------------- */
@@ -299,94 +292,7 @@ static enum status on_cancel(struct actor *self, struct msg *m)
 	return OK;
 }
 
-/* ---- tables ------------------------------------------------------------------------------------------------ */
-
-static void put_time(struct table_writer *t, uint64_t us)
-{
-	time_t seconds = (time_t)(us / 1000000);
-	struct tm tm;
-	char text[32];
-
-	gmtime_r(&seconds, &tm);
-	strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%SZ", &tm);
-	table_str(t, text);
-}
-
-static const char *step_name(const struct flow_record *rec, uint32_t i)
-{
-	const struct flow_kind *kind = flow_kind_find(rec->kind);
-
-	return kind && i < kind->n_steps ? kind->steps[i].name : "?";
-}
-
-static struct slice table_of_list(const struct slice *rows)
-{
-	static const char *const columns[] = {
-		"id", "kind", "status", "step", "attempt", "started", "changed", "error"};
-	struct unpack u = store_rows_open(rows);
-	struct store_row_view row;
-	struct table_writer t;
-
-	table_begin(&t, columns, ARRAY_LEN(columns), TABLE_BYTES_MAX);
-	while (store_rows_next(&u, &row) == OK) {
-		struct flow_record rec;
-
-		if (record_read(row.value, row.value_len, &rec))
-			continue;
-		table_str(&t, rec.id);
-		table_str(&t, rec.kind);
-		table_str(&t, flow_status_name(rec.status));
-		table_str(&t, step_name(&rec, rec.step));
-		table_u64(&t, rec.attempt);
-		put_time(&t, rec.started_us);
-		put_time(&t, rec.changed_us);
-		table_str(&t, rec.error);
-		msg_release_body(flow_record_desc(), &rec);
-	}
-	return table_end(&t);
-}
-
-static const char *step_state(const struct flow_record *rec, uint32_t i)
-{
-	if (rec->status == FLOW_DONE || (rec->status == FLOW_RUNNING && i < rec->step))
-		return "done";
-	if (i == rec->step)
-		return rec->status == FLOW_UNDOING  ? "undoing"
-		       : rec->status == FLOW_FAILED ? "failed"
-						    : "now";
-	return i > rec->step && rec->status != FLOW_RUNNING ? "undone" : i > rec->step ? "" : "done";
-}
-
-static struct slice table_of_record(const struct flow_record *rec)
-{
-	static const char *const columns[] = {"what", "value"};
-	const struct flow_kind *kind = flow_kind_find(rec->kind);
-	struct table_writer t;
-
-	table_begin(&t, columns, ARRAY_LEN(columns), TABLE_BYTES_MAX);
-	table_str(&t, "id");
-	table_str(&t, rec->id);
-	table_str(&t, "kind");
-	table_str(&t, rec->kind);
-	table_str(&t, "status");
-	table_str(&t, flow_status_name(rec->status));
-	table_str(&t, "attempt");
-	table_u64(&t, rec->attempt);
-	table_str(&t, "started");
-	put_time(&t, rec->started_us);
-	table_str(&t, "changed");
-	put_time(&t, rec->changed_us);
-	table_str(&t, "error");
-	table_str(&t, rec->error);
-	for (uint32_t i = 0; kind && i < kind->n_steps; i++) {
-		char name[48];
-
-		snprintf(name, sizeof(name), "step %u %s", i + 1, kind->steps[i].name);
-		table_str(&t, name);
-		table_str(&t, step_state(rec, i));
-	}
-	return table_end(&t);
-}
+/* ---- the store's answers ----------------------------------------------------------------------------------- */
 
 static void answer_table(struct actor *self, struct manager *g, struct pending *p, struct slice rows)
 {
@@ -397,8 +303,6 @@ static void answer_table(struct actor *self, struct manager *g, struct pending *
 	actor_reply(self, request, &m);
 	actor_drop(self, request, OK);
 }
-
-/* ---- the store's answers ----------------------------------------------------------------------------------- */
 
 static struct pending *pending_of(struct manager *g, uint64_t corr)
 {
@@ -411,7 +315,7 @@ static struct pending *pending_of(struct manager *g, uint64_t corr)
 
 static void revive_later(struct actor *self, struct manager *g, struct running *r)
 {
-	uint32_t shift = r->crashes > 7 ? 7 : r->crashes, ms = REVIVE_MIN_MS << shift;
+	uint32_t shift = r->crashes > 7 ? 7 : r->crashes, ms = (uint32_t)REVIVE_MIN_MS << shift;
 
 	r->pid = PID_NONE;
 	r->crashes++;
@@ -439,7 +343,7 @@ static enum status on_value(struct actor *self, struct msg *m)
 	struct store_value *v = store_value_of(m);
 	struct pending *p = pending_of(g, m->corr);
 	struct flow_record rec;
-	bool found = v->found && record_read(slice_data(&v->value), v->value.len, &rec) == OK;
+	bool found = v->found && flow_record_read(slice_data(&v->value), v->value.len, &rec) == OK;
 
 	if (!p)
 		goto out;
@@ -449,7 +353,7 @@ static enum status on_value(struct actor *self, struct msg *m)
 	else if (p->request->tag == FLOW_START)
 		start_decide(self, g, p, found ? &rec : NULL);
 	else if (found)
-		answer_table(self, g, p, table_of_record(&rec));
+		answer_table(self, g, p, flow_table_of_record(&rec));
 	else
 		pending_end(
 			self, g, p, E_NOT_FOUND, v->found ? "its record can't be read" : "no such workflow");
@@ -474,7 +378,7 @@ static enum status loaded(struct actor *self, struct manager *g, const struct st
 	while (store_rows_next(&u, &row) == OK) {
 		struct flow_record rec;
 
-		if (record_read(row.value, row.value_len, &rec)) {
+		if (flow_record_read(row.value, row.value_len, &rec)) {
 			log_error("flow", "workflow record %.*s can't be read", (int)row.key_len,
 				(const char *)row.key);
 			continue;
@@ -482,7 +386,7 @@ static enum status loaded(struct actor *self, struct manager *g, const struct st
 		if (!flow_ended(rec.status) && !run_find(g, rec.id)) {
 			enum status st = run_spawn(self, g, &rec, true);
 
-			log_info("flow", "%s: resumed at step %s%s%s", rec.id, step_name(&rec, rec.step),
+			log_info("flow", "%s: resumed at step %s%s%s", rec.id, flow_step_name(&rec),
 				st ? ", failed: " : "", st ? status_name(st) : "");
 		}
 		msg_release_body(flow_record_desc(), &rec);
@@ -505,7 +409,7 @@ static enum status on_rows(struct actor *self, struct msg *m)
 	if (m->corr == g->load_corr && actor_current(self) == LOADING)
 		return loaded(self, g, store_rows_of(m));
 	if (p)
-		answer_table(self, g, p, table_of_list(&store_rows_of(m)->rows));
+		answer_table(self, g, p, flow_table_of_list(&store_rows_of(m)->rows));
 	return OK;
 }
 

@@ -157,7 +157,7 @@ static void succeed(struct actor *self, struct run *r)
 
 static uint32_t backoff_ms(struct actor *self, uint32_t attempt)
 {
-	uint32_t shift = attempt > 10 ? 10 : attempt - 1, ms = FLOW_BACKOFF_MIN_MS << shift;
+	uint32_t shift = attempt > 10 ? 10 : attempt - 1, ms = (uint32_t)FLOW_BACKOFF_MIN_MS << shift;
 
 	if (ms > FLOW_BACKOFF_MAX_MS)
 		ms = FLOW_BACKOFF_MAX_MS;

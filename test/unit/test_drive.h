@@ -19,7 +19,7 @@
 #include "runtime/core/io.h"
 #include "runtime/drive/drive.h"
 
-enum { PROBE_WAIT_MS = 5000, PROBES_MAX = 8 };
+enum { PROBE_WAIT_MS = 5000, PROBES_MAX = 8, HELD = 3 };
 
 #define PROBE_DO_FIELDS(F, S) F(S, u64, fn, 0) F(S, u64, arg, 0) F(S, bin, bytes, 1 << 20)
 #define PROBE_PING_FIELDS(F, S) F(S, u64, n, 0) F(S, bin, bytes, 1 << 20)
@@ -51,6 +51,8 @@ struct probe {
 	struct pid pid;
 	atomic_uint auto_credit; /* given back for each IO_BYTES */
 	atomic_bool echo, dead;
+	atomic_bool hold; /* keeps the slices of the last HELD IO_BYTES */
+	struct slice held[HELD];
 };
 
 typedef void probe_fn(struct actor *self, struct probe *p, void *arg);
@@ -93,6 +95,10 @@ static enum status probe_on_bytes(struct actor *self, struct msg *m)
 	p->bytes += e.n;
 	p->chunks++;
 	probe_record(p, e);
+	if (p->hold) {
+		slice_release(&p->held[p->chunks % HELD]);
+		p->held[p->chunks % HELD] = slice_sub(&b->bytes, 0, b->bytes.len);
+	}
 	if (p->echo)
 		io_write(self, b->io, &b->bytes);
 	io_credit(self, b->io, p->auto_credit);
@@ -195,6 +201,8 @@ static void probe_exit(struct actor *self, enum status why)
 	struct probe *p = probe_of(self);
 
 	(void)why;
+	for (int i = 0; i < HELD; i++)
+		slice_release(&p->held[i]);
 	p->dead = true;
 }
 
