@@ -257,6 +257,7 @@ static bool postgres_runs(const struct dev_settings *s)
 {
 	char path[OPTION_TEXT_MAX + 64], text[32] = "";
 	ssize_t n;
+	pid_t pid;
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/pg/pgdata/postmaster.pid", s->data);
@@ -265,7 +266,8 @@ static bool postgres_runs(const struct dev_settings *s)
 		return false;
 	n = read(fd, text, sizeof(text) - 1);
 	close(fd);
-	return n > 0 && atoi(text) > 0 && (kill(atoi(text), 0) == 0 || errno == EPERM);
+	pid = n > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
+	return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
 }
 
 static enum status ports_are_free(const struct dev_settings *s, struct error *err)

@@ -36,7 +36,7 @@ static void go_idle(struct actor *self)
 	b->pinned = b->committing = false;
 	actor_become(self, IDLE);
 	if (b->cancels == 0)
-		tell_pool_idle(self);		/* else when the last canceller has ended */
+		tell_pool_idle(self); /* else when the last canceller has ended */
 }
 
 static enum status write_to_postgres(struct actor *self, struct slice *bytes)
@@ -99,7 +99,7 @@ static enum status bounce(struct actor *self, struct msg *m)
 	struct request *copy = request_new(self, &back);
 
 	*copy = *r;
-	r->bytes = (struct slice){ 0 };
+	r->bytes = (struct slice){0};
 	actor_send(self, m->from, &back);
 	return OK;
 }
@@ -120,11 +120,11 @@ static enum status on_request(struct actor *self, struct msg *m)
 
 struct seen {
 	uint32_t ready;
-	uint32_t cut;			/* from here on the bytes are held back; the length when nothing is */
+	uint32_t cut; /* from here on the bytes are held back; the length when nothing is */
 	bool parameters;
 };
 
-enum { NOTIFICATION_HEAD = WIRE_HEADER + 4 };	/* NotificationResponse up to and with the pid */
+enum { NOTIFICATION_HEAD = WIRE_HEADER + 4 }; /* NotificationResponse up to and with the pid */
 
 /*
  * A notification at p names the backend that sent it: it is told under the pid that its client knows. False when the
@@ -149,7 +149,7 @@ static void join_held(struct backend *b, struct slice *bytes)
 
 	if (likely(!b->held.len))
 		return;
-	joined = (struct slice){ .buf = buf_new(b->held.len + bytes->len), .len = b->held.len + bytes->len };
+	joined = (struct slice){.buf = buf_new(b->held.len + bytes->len), .len = b->held.len + bytes->len};
 	memcpy(joined.buf->data, slice_data(&b->held), b->held.len);
 	memcpy(joined.buf->data + b->held.len, slice_data(bytes), bytes->len);
 	slice_release(&b->held);
@@ -172,7 +172,8 @@ static enum status frame_end(struct actor *self, struct backend *b, struct seen 
 }
 
 /* Walks the frames of a chunk; what is cut goes on with the next one. */
-static enum status walk_frames(struct actor *self, struct backend *b, uint8_t *p, uint32_t n, struct seen *seen)
+static enum status walk_frames(
+	struct actor *self, struct backend *b, uint8_t *p, uint32_t n, struct seen *seen)
 {
 	uint8_t *start = p, *end = p + n;
 	enum status st = OK;
@@ -202,7 +203,8 @@ static enum status walk_frames(struct actor *self, struct backend *b, uint8_t *p
 				return actor_fail(self, E_PROTOCOL, "Postgres sent a frame of %u bytes", len);
 			b->frame_left = len - 4;
 		} else {
-			uint32_t take = b->frame_left < (uint32_t)(end - p) ? b->frame_left : (uint32_t)(end - p);
+			uint32_t take =
+				b->frame_left < (uint32_t)(end - p) ? b->frame_left : (uint32_t)(end - p);
 
 			p += take;
 			b->frame_left -= take;
@@ -225,7 +227,7 @@ static void send_rows(struct actor *self, struct slice *bytes, const struct seen
 	r->tx = seen->ready ? b->tx : 0;
 	r->taken = b->taken;
 	r->flags = (uint8_t)((lease_end ? ROWS_LEASE_END : 0) | (seen->parameters ? ROWS_PARAMETERS : 0) |
-		(b->frame_left || b->header_len ? ROWS_PARTIAL : 0));
+			     (b->frame_left || b->header_len ? ROWS_PARTIAL : 0));
 	r->bytes = slice_take(bytes);
 	actor_send(self, b->session, &m);
 }
@@ -234,7 +236,7 @@ static enum status on_bytes_leased(struct actor *self, struct msg *m)
 {
 	struct backend *b = actor_state(self);
 	struct io_bytes *in = io_bytes_of(m);
-	struct seen seen = { 0 };
+	struct seen seen = {0};
 	bool at_rest, lease_end;
 	enum status st;
 
@@ -251,7 +253,7 @@ static enum status on_bytes_leased(struct actor *self, struct msg *m)
 	if (at_rest)
 		b->committing = false;
 	if (seen.parameters && b->tx == 'I')
-		b->pinned = true;	/* a setting changed that the session didn't announce: it stays with it */
+		b->pinned = true; /* a setting changed that the session didn't announce: it stays with it */
 	lease_end = at_rest && seen.ready && b->tx == 'I' && !b->pinned && !b->open;
 	send_rows(self, &in->bytes, &seen, lease_end);
 	if (!b->stopped)
@@ -268,7 +270,7 @@ static enum status on_bytes_idle(struct actor *self, struct msg *m)
 {
 	struct backend *b = actor_state(self);
 	struct io_bytes *in = io_bytes_of(m);
-	struct seen seen = { 0 };
+	struct seen seen = {0};
 	enum status st;
 
 	join_held(b, &in->bytes);
@@ -344,7 +346,7 @@ static enum status on_release(struct actor *self, struct msg *m)
 		return OK;
 	if (r->how != RELEASE_CLEAN || b->outstanding > 0 || b->tx != 'I' || b->frame_left || b->header_len ||
 		b->held.len)
-		return E_NORMAL;		/* Postgres rolls back when the connection closes */
+		return E_NORMAL; /* Postgres rolls back when the connection closes */
 	b->session = PID_NONE;
 	b->lease = 0;
 	b->stopped = b->full = false;
@@ -392,8 +394,10 @@ static enum status on_canceller_down(struct actor *self, struct msg *m)
 
 static void send_lease_lost(struct actor *self, struct backend *b, enum status why)
 {
-	struct pgerror e = { .severity = "FATAL", .severity_raw = "FATAL", .sqlstate = SQLSTATE_CONNECTION_FAILURE,
-		.message = "the connection to Postgres was lost" };
+	struct pgerror e = {.severity = "FATAL",
+		.severity_raw = "FATAL",
+		.sqlstate = SQLSTATE_CONNECTION_FAILURE,
+		.message = "the connection to Postgres was lost"};
 	struct writer w;
 	struct slice frame;
 	struct msg *m;
@@ -426,7 +430,7 @@ void backend_exit(struct actor *self, enum status why)
 		writer_init(&w, RESET_BYTES_MAX);
 		wire_put_terminate(&w);
 		bytes = writer_take(&w);
-		(void)!io_write(self, b->io, &bytes);	/* a courtesy; the close says the same */
+		(void)!io_write(self, b->io, &bytes); /* a courtesy; the close says the same */
 		io_close(self, b->io);
 	}
 	slice_release(&b->startup);
@@ -446,37 +450,37 @@ static void backend_show(const struct actor *self, struct writer *text)
 }
 
 static const struct rule backend_rules[] = {
-	{ CONNECTING, IO_CONNECTED, backend_on_connected },
-	{ TLS_ASKED, IO_BYTES, backend_on_tls_answer },
-	{ TLS_STARTING, IO_TLS_UP, backend_on_tls_up },
-	{ LOGIN, IO_BYTES, backend_on_login_bytes },
-	{ LOGIN, WORK_DONE, backend_on_salted },
-	{ STATE_ANY, TIMER, backend_on_login_timeout },
-	{ STATE_ANY, IO_CLOSED, on_closed },
-	{ CONNECTING, IO_CLOSED, backend_on_login_closed },
-	{ TLS_ASKED, IO_CLOSED, backend_on_login_closed },
-	{ TLS_STARTING, IO_CLOSED, backend_on_login_closed },
-	{ LOGIN, IO_CLOSED, backend_on_login_closed },
-	{ IDLE, EXECUTE, on_execute },
-	{ IDLE, IO_BYTES, on_bytes_idle },
-	{ ON_LEASE, REQUEST, on_request },
-	{ ON_LEASE, IO_BYTES, on_bytes_leased },
-	{ ON_LEASE, FLOW, on_flow },
-	{ ON_LEASE, CANCEL, on_cancel },
-	{ ON_LEASE, RELEASE, on_release },
-	{ ON_LEASE, IO_DRAINED, on_drained },
-	{ RESETTING, IO_BYTES, on_bytes_resetting },
-	{ RESETTING, TIMER, on_reset_timeout },
-	{ STATE_ANY, DOWN, on_canceller_down },
+	{CONNECTING, IO_CONNECTED, backend_on_connected},
+	{TLS_ASKED, IO_BYTES, backend_on_tls_answer},
+	{TLS_STARTING, IO_TLS_UP, backend_on_tls_up},
+	{LOGIN, IO_BYTES, backend_on_login_bytes},
+	{LOGIN, WORK_DONE, backend_on_salted},
+	{STATE_ANY, TIMER, backend_on_login_timeout},
+	{STATE_ANY, IO_CLOSED, on_closed},
+	{CONNECTING, IO_CLOSED, backend_on_login_closed},
+	{TLS_ASKED, IO_CLOSED, backend_on_login_closed},
+	{TLS_STARTING, IO_CLOSED, backend_on_login_closed},
+	{LOGIN, IO_CLOSED, backend_on_login_closed},
+	{IDLE, EXECUTE, on_execute},
+	{IDLE, IO_BYTES, on_bytes_idle},
+	{ON_LEASE, REQUEST, on_request},
+	{ON_LEASE, IO_BYTES, on_bytes_leased},
+	{ON_LEASE, FLOW, on_flow},
+	{ON_LEASE, CANCEL, on_cancel},
+	{ON_LEASE, RELEASE, on_release},
+	{ON_LEASE, IO_DRAINED, on_drained},
+	{RESETTING, IO_BYTES, on_bytes_resetting},
+	{RESETTING, TIMER, on_reset_timeout},
+	{STATE_ANY, DOWN, on_canceller_down},
 	/* late words of a session whose lease has ended */
-	{ STATE_ANY, FLOW, backend_ignore },
-	{ STATE_ANY, CANCEL, backend_ignore },
-	{ STATE_ANY, RELEASE, backend_ignore },
-	{ STATE_ANY, REQUEST, bounce },
-	{ STATE_ANY, IO_DRAINED, backend_ignore },
+	{STATE_ANY, FLOW, backend_ignore},
+	{STATE_ANY, CANCEL, backend_ignore},
+	{STATE_ANY, RELEASE, backend_ignore},
+	{STATE_ANY, REQUEST, bounce},
+	{STATE_ANY, IO_DRAINED, backend_ignore},
 };
 
-const struct behaviour backend_behaviour = { .name = "tablet.backend",
+const struct behaviour backend_behaviour = {.name = "tablet.backend",
 	.state_size = sizeof(struct backend),
 	.rules = backend_rules,
 	.n_rules = ARRAY_LEN(backend_rules),
@@ -484,4 +488,4 @@ const struct behaviour backend_behaviour = { .name = "tablet.backend",
 	.n_states = ARRAY_LEN(backend_state_names),
 	.init = backend_init,
 	.exit = backend_exit,
-	.show = backend_show };
+	.show = backend_show};

@@ -15,12 +15,12 @@
 enum { BACKEND_KEYS = 64, BACKEND_QUEUE_MARK = 262144, BACKEND_RESET_MS = 5000 };
 
 struct backend_args {
-	uint64_t member;		/* the pool's name for it */
+	uint64_t member; /* the pool's name for it */
 	const char *address;
-	uint8_t tls;			/* as TABLET_SERVING.tls */
-	const struct slice *startup;	/* the StartupMessage, shared by the group */
-	const uint8_t *keys;		/* SCRAM ClientKey and ServerKey, BACKEND_KEYS bytes; NULL: none */
-	const char *password;		/* NULL: none. Borrowed for the node's life */
+	uint8_t tls; /* as TABLET_SERVING.tls */
+	const struct slice *startup; /* the StartupMessage, shared by the group */
+	const uint8_t *keys; /* SCRAM ClientKey and ServerKey, BACKEND_KEYS bytes; NULL: none */
+	const char *password; /* NULL: none. Borrowed for the node's life */
 	const char *user;
 	uint32_t connect_timeout_ms;
 };

@@ -58,28 +58,28 @@ static enum status on_end(struct actor *self, struct msg *m)
 }
 
 static const struct rule canceller_rules[] = {
-	{ STATE_ANY, IO_CONNECTED, on_connected },
-	{ STATE_ANY, IO_CLOSED, on_end },
-	{ STATE_ANY, IO_BYTES, on_end },
-	{ STATE_ANY, TIMER, on_end },
+	{STATE_ANY, IO_CONNECTED, on_connected},
+	{STATE_ANY, IO_CLOSED, on_end},
+	{STATE_ANY, IO_BYTES, on_end},
+	{STATE_ANY, TIMER, on_end},
 };
 
-static const struct behaviour canceller_behaviour = { .name = "tablet.canceller",
+static const struct behaviour canceller_behaviour = {.name = "tablet.canceller",
 	.state_size = sizeof(struct canceller),
 	.rules = canceller_rules,
 	.n_rules = ARRAY_LEN(canceller_rules),
 	.states = cancel_state_names,
 	.n_states = ARRAY_LEN(cancel_state_names),
-	.init = canceller_init };
+	.init = canceller_init};
 
 enum status backend_cancel_start(struct actor *self)
 {
 	struct backend *b = actor_state(self);
-	struct canceller_args a = { .os_pid = b->os_pid, .secret_len = b->secret_len };
+	struct canceller_args a = {.os_pid = b->os_pid, .secret_len = b->secret_len};
 	struct pid pid;
 
 	str_copy(a.address, sizeof(a.address), b->address);
 	memcpy(a.secret, b->secret, b->secret_len);
 	return actor_spawn(self,
-		&(struct spawn){ .behaviour = &canceller_behaviour, .args = &a, .args_size = sizeof(a) }, &pid);
+		&(struct spawn){.behaviour = &canceller_behaviour, .args = &a, .args_size = sizeof(a)}, &pid);
 }

@@ -22,21 +22,21 @@ struct backend_login {
 	char user[64];
 	uint8_t tls;
 	uint32_t timeout_ms;
-	struct writer in;		/* bytes of an incomplete frame */
+	struct writer in; /* bytes of an incomplete frame */
 	struct writer parameters;
 };
 
 struct backend {
 	struct pid pool, session;
 	uint64_t member, io, lease, leases;
-	uint32_t outstanding;		/* ReadyForQuery still to come */
-	uint32_t frame_left, owed;	/* owed: credit withheld while the client is full */
+	uint32_t outstanding; /* ReadyForQuery still to come */
+	uint32_t frame_left, owed; /* owed: credit withheld while the client is full */
 	uint32_t client_pid;
 	uint8_t header[5], header_len, frame_type, last_byte, tx;
 	bool pinned, committing, open, stopped, full;
-	uint32_t taken;			/* REQUESTs of this lease */
-	uint8_t cancels;		/* cancellers on their way */
-	struct slice startup, held;	/* held: the beginning of a notification whose pid is cut */
+	uint32_t taken; /* REQUESTs of this lease */
+	uint8_t cancels; /* cancellers on their way */
+	struct slice startup, held; /* held: the beginning of a notification whose pid is cut */
 	struct backend_login *login;
 	uint32_t os_pid, secret_len;
 	uint8_t secret[BACKEND_SECRET_MAX];

@@ -82,7 +82,7 @@ static enum status refuse(struct actor *self, const char *sqlstate, const char *
 
 static enum status refuse(struct actor *self, const char *sqlstate, const char *fmt, ...)
 {
-	struct pgerror e = { .severity = "FATAL", .severity_raw = "FATAL", .sqlstate = sqlstate };
+	struct pgerror e = {.severity = "FATAL", .severity_raw = "FATAL", .sqlstate = sqlstate};
 	char text[ERROR_TEXT_MAX];
 	struct writer w;
 	enum status st;
@@ -105,16 +105,16 @@ enum status backend_on_login_timeout(struct actor *self, struct msg *m)
 
 	if (timer_of(m)->key != TIMER_LOGIN || !b->login)
 		return OK;
-	return refuse(self, SQLSTATE_CONNECTION_FAILURE, "Postgres at %s did not finish the login within %u ms",
-		b->address, b->login->timeout_ms);
+	return refuse(self, SQLSTATE_CONNECTION_FAILURE,
+		"Postgres at %s did not finish the login within %u ms", b->address, b->login->timeout_ms);
 }
 
 enum status backend_on_login_closed(struct actor *self, struct msg *m)
 {
 	struct backend *b = actor_state(self);
 
-	return refuse(self, SQLSTATE_CONNECTION_FAILURE, "Postgres at %s closed the connection during login: %s",
-		b->address, io_closed_of(m)->text);
+	return refuse(self, SQLSTATE_CONNECTION_FAILURE,
+		"Postgres at %s closed the connection during login: %s", b->address, io_closed_of(m)->text);
 }
 
 /* ---- connecting --------------------------------------------------------------------------------------------- */
@@ -137,8 +137,8 @@ enum status backend_on_connected(struct actor *self, struct msg *m)
 	struct slice bytes;
 
 	if (c->status != OK)
-		return refuse(self, SQLSTATE_CONNECTION_FAILURE, "could not connect to Postgres at %s: %s", b->address,
-			c->text);
+		return refuse(self, SQLSTATE_CONNECTION_FAILURE, "could not connect to Postgres at %s: %s",
+			b->address, c->text);
 	if (!b->login->tls || b->address[0] == '/')
 		return send_startup(self);
 	writer_init(&w, 64);
@@ -153,15 +153,17 @@ enum status backend_on_tls_answer(struct actor *self, struct msg *m)
 {
 	struct backend *b = actor_state(self);
 	struct slice *s = &io_bytes_of(m)->bytes;
-	struct io_tls spec = { .timeout_ms = b->login->timeout_ms, .verify_name = b->login->tls == TLS_VERIFY };
+	struct io_tls spec = {.timeout_ms = b->login->timeout_ms, .verify_name = b->login->tls == TLS_VERIFY};
 	struct error err;
 
 	if (s->len != 1)
-		return refuse(self, SQLSTATE_PROTOCOL_VIOLATION, "Postgres sent unencrypted data after the TLS request");
+		return refuse(self, SQLSTATE_PROTOCOL_VIOLATION,
+			"Postgres sent unencrypted data after the TLS request");
 	if (slice_data(s)[0] == 'N' && b->login->tls == TLS_PREFER)
 		return send_startup(self);
 	if (slice_data(s)[0] != 'S')
-		return refuse(self, SQLSTATE_CONNECTION_FAILURE, "Postgres at %s does not offer TLS", b->address);
+		return refuse(
+			self, SQLSTATE_CONNECTION_FAILURE, "Postgres at %s does not offer TLS", b->address);
 	if (io_tls(self, b->io, &spec, &err) != OK)
 		return refuse(self, SQLSTATE_CONNECTION_FAILURE, "TLS: %s", err.text);
 	actor_become(self, TLS_STARTING);
@@ -174,7 +176,8 @@ enum status backend_on_tls_up(struct actor *self, struct msg *m)
 	struct io_tls_up *up = io_tls_up_of(m);
 
 	if (up->status != OK)
-		return refuse(self, SQLSTATE_CONNECTION_FAILURE, "TLS with Postgres at %s: %s", b->address, up->text);
+		return refuse(self, SQLSTATE_CONNECTION_FAILURE, "TLS with Postgres at %s: %s", b->address,
+			up->text);
 	if (up->end_point.len <= SCRAM_BINDING_MAX) {
 		b->login->binding.len = up->end_point.len;
 		memcpy(b->login->binding.data, slice_data(&up->end_point), up->end_point.len);
@@ -202,9 +205,11 @@ static enum status sasl_start(struct actor *self, const struct wire_auth *auth)
 
 	if (!l->has_keys && !l->password)
 		return refuse(self, SQLSTATE_INVALID_PASSWORD,
-			"Postgres asks for the password of user \"%s\", which Multigres does not have", l->user);
+			"Postgres asks for the password of user \"%s\", which Multigres does not have",
+			l->user);
 	if (!plus && !wire_auth_offers(auth, SCRAM_MECHANISM))
-		return refuse(self, SQLSTATE_FEATURE_NOT_SUPPORTED, "Postgres offers no SASL mechanism that is known here");
+		return refuse(self, SQLSTATE_FEATURE_NOT_SUPPORTED,
+			"Postgres offers no SASL mechanism that is known here");
 	for (uint32_t i = 0; i < sizeof(nonce); i += 8) {
 		uint64_t r = actor_random(self);
 
@@ -248,7 +253,8 @@ static enum status salt_work(const void *args, size_t size, struct writer *resul
 {
 	const struct salt_job *job = args;
 	uint8_t salted[SCRAM_KEY];
-	enum status st = scram_salt_password(job->password, job->salt, job->salt_len, job->iterations, salted);
+	enum status st =
+		scram_salt_password(job->password, job->salt, job->salt_len, job->iterations, salted);
 
 	(void)size;
 	if (st == OK)
@@ -261,7 +267,7 @@ static enum status sasl_continue(struct actor *self, const struct wire_auth *aut
 {
 	struct backend *b = actor_state(self);
 	struct backend_login *l = b->login;
-	struct salt_job job = { 0 };
+	struct salt_job job = {0};
 	struct error err;
 
 	if (scram_client_challenge(&l->scram, auth->data, auth->len, &err) != OK)
@@ -274,7 +280,7 @@ static enum status sasl_continue(struct actor *self, const struct wire_auth *aut
 	job.salt_len = l->scram.salt_len;
 	job.iterations = l->scram.iterations;
 	l->salting = true;
-	work_run(self, &(struct work){ .fn = salt_work, .args = &job, .args_size = sizeof(job) });
+	work_run(self, &(struct work){.fn = salt_work, .args = &job, .args_size = sizeof(job)});
 	scram_clear(&job, sizeof(job));
 	return OK;
 }
@@ -302,7 +308,8 @@ static enum status send_password(struct actor *self, const struct wire_auth *aut
 
 	if (!l->password)
 		return refuse(self, SQLSTATE_INVALID_PASSWORD,
-			"Postgres asks for the password of user \"%s\", which Multigres does not have", l->user);
+			"Postgres asks for the password of user \"%s\", which Multigres does not have",
+			l->user);
 	writer_init(&w, LOGIN_FRAME_MAX);
 	if (auth->kind == WIRE_AUTH_CLEARTEXT) {
 		wire_put_password(&w, l->password);
@@ -321,7 +328,8 @@ static enum status on_auth(struct actor *self, const uint8_t *body, uint32_t n)
 	struct error err;
 
 	if (wire_read_auth(body, n, &auth) != OK)
-		return refuse(self, SQLSTATE_PROTOCOL_VIOLATION, "Postgres sent a malformed authentication request");
+		return refuse(self, SQLSTATE_PROTOCOL_VIOLATION,
+			"Postgres sent a malformed authentication request");
 	switch (auth.kind) {
 	case WIRE_AUTH_OK:
 		return OK;
@@ -334,11 +342,12 @@ static enum status on_auth(struct actor *self, const uint8_t *body, uint32_t n)
 		return sasl_continue(self, &auth);
 	case WIRE_AUTH_SASL_FINAL:
 		if (scram_client_verify(&b->login->scram, auth.data, auth.len, &err) != OK)
-			return refuse(self, SQLSTATE_CONNECTION_FAILURE, "Postgres could not prove that it knows the password");
+			return refuse(self, SQLSTATE_CONNECTION_FAILURE,
+				"Postgres could not prove that it knows the password");
 		return OK;
 	}
-	return refuse(self, SQLSTATE_FEATURE_NOT_SUPPORTED, "Postgres asks for authentication method %d, unknown here",
-		auth.kind);
+	return refuse(self, SQLSTATE_FEATURE_NOT_SUPPORTED,
+		"Postgres asks for authentication method %d, unknown here", auth.kind);
 }
 
 /* ---- what Postgres says of itself ---------------------------------------------------------------------------- */
@@ -423,9 +432,10 @@ enum status backend_on_login_bytes(struct actor *self, struct msg *m)
 		if (st == E_AGAIN || (st == OK && f.len > w.len - at))
 			break;
 		if (st != OK)
-			return refuse(self, SQLSTATE_PROTOCOL_VIOLATION, "Postgres sent a malformed frame during login");
+			return refuse(self, SQLSTATE_PROTOCOL_VIOLATION,
+				"Postgres sent a malformed frame during login");
 		if (f.type == BE_READY)
-			writer_init(&b->login->in, 0);	/* w owns the bytes from here on */
+			writer_init(&b->login->in, 0); /* w owns the bytes from here on */
 		st = on_frame(self, f.type, w.buf->data + at + WIRE_HEADER, f.len - WIRE_HEADER);
 		at += f.len;
 	}

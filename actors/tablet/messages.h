@@ -23,16 +23,17 @@
 enum { BYTES_MAX = 1048576, PARAMS_MAX = 16384, PG_NAME_MAX = 63 };
 
 enum execute_flags {
-	EXECUTE_PIN = 1,	/* keep the lease past ReadyForQuery, until RELEASE */
-	EXECUTE_COPY = 2,	/* the bytes may start a COPY: answers can't be counted ahead */
-	EXECUTE_COMMIT = 4,	/* the bytes may commit: no cancel may reach the backend meanwhile */
-	EXECUTE_OPEN = 8,	/* the bytes end inside a batch or a message: the lease can't end before the rest came */
+	EXECUTE_PIN = 1, /* keep the lease past ReadyForQuery, until RELEASE */
+	EXECUTE_COPY = 2, /* the bytes may start a COPY: answers can't be counted ahead */
+	EXECUTE_COMMIT = 4, /* the bytes may commit: no cancel may reach the backend meanwhile */
+	EXECUTE_OPEN =
+		8, /* the bytes end inside a batch or a message: the lease can't end before the rest came */
 };
 
 enum rows_flags {
-	ROWS_LEASE_END = 1,	/* the backend is no longer the session's */
-	ROWS_PARAMETERS = 2,	/* holds at least one ParameterStatus */
-	ROWS_PARTIAL = 4,	/* ends inside a message: nothing of anybody else's may follow */
+	ROWS_LEASE_END = 1, /* the backend is no longer the session's */
+	ROWS_PARAMETERS = 2, /* holds at least one ParameterStatus */
+	ROWS_PARTIAL = 4, /* ends inside a message: nothing of anybody else's may follow */
 };
 
 enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
@@ -78,7 +79,7 @@ enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
 	F(S, u32, ready, 0)                                                                                  \
 	F(S, u8, tx, 0)                                                                                      \
 	F(S, u8, flags, 0)                                                                                   \
-	F(S, u32, taken, 0)	/* with ROWS_LEASE_END */                                                   \
+	F(S, u32, taken, 0) /* with ROWS_LEASE_END */                                                        \
 	F(S, bin, bytes, BYTES_MAX)
 /* The backend died under the lease. error: ErrorResponse body; sent: whether anything had reached Postgres. */
 #define LEASE_LOST_FIELDS(F, S)                                                                              \
@@ -111,20 +112,20 @@ enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
 #define TABLET_SERVING_FIELDS(F, S)                                                                          \
 	F(S, u8, serving, 0)                                                                                 \
 	F(S, str, address, 159)                                                                              \
-	F(S, u8, tls, 0)	/* 0 none, 1 prefer, 2 require, 3 verify-full: as sslmode of --attach */     \
-	F(S, str, login, PG_NAME_MAX)	/* the role of --attach, or the superuser of our own Postgres */      \
-	F(S, u8, trusted, 0)	/* any user may log in over that address without a password (our own socket) */ \
-	F(S, u8, verifiers, 0)	/* SCRAM verifiers can be read */                                            \
+	F(S, u8, tls, 0) /* 0 none, 1 prefer, 2 require, 3 verify-full: as sslmode of --attach */            \
+	F(S, str, login, PG_NAME_MAX) /* the role of --attach, or the superuser of our own Postgres */       \
+	F(S, u8, trusted, 0) /* any user may log in over that address without a password (our own socket) */ \
+	F(S, u8, verifiers, 0) /* SCRAM verifiers can be read */                                             \
 	F(S, u32, server_version, 0)                                                                         \
 	F(S, u32, max_connections, 0)                                                                        \
-	F(S, str, why, 240)	/* when not serving: why */
+	F(S, str, why, 240) /* when not serving: why */
 /* The SCRAM verifier of a user, as pg_authid has it. */
 #define AUTH_LOOKUP_FIELDS(F, S) F(S, str, user, PG_NAME_MAX)
 #define AUTH_ENTRY_FIELDS(F, S)                                                                              \
 	F(S, u8, found, 0)                                                                                   \
 	F(S, u8, can_login, 0)                                                                               \
-	F(S, str, verifier, 255)	/* empty: no password set */                                         \
-	F(S, str, why, 240)		/* when verifiers can't be read: what is missing */
+	F(S, str, verifier, 255) /* empty: no password set */                                                \
+	F(S, str, why, 240) /* when verifiers can't be read: what is missing */
 #define TABLET_SHOW_FIELDS(F, S)
 
 #define TABLET_MESSAGES(M)                                                                                   \

@@ -9,7 +9,8 @@ static _Atomic uint64_t slots[PIDMAP_SLOTS];
 
 void pidmap_set(uint32_t os_pid, uint32_t client_pid)
 {
-	atomic_store_explicit(&slots[os_pid % PIDMAP_SLOTS], (uint64_t)os_pid << 32 | client_pid, memory_order_relaxed);
+	atomic_store_explicit(
+		&slots[os_pid % PIDMAP_SLOTS], (uint64_t)os_pid << 32 | client_pid, memory_order_relaxed);
 }
 
 uint32_t pidmap_get(uint32_t os_pid)

@@ -24,49 +24,56 @@
 #include "runtime/core/io.h"
 #include "runtime/core/table.h"
 
-enum { TIMER_WHERE = 1, TIMER_RETRY = 2, TIMER_IDLE = 3, WHERE_MS = 100, WHERE_DEADLINE_MS = 1000, IDLE_CHECK_MS = 10000 };
+enum {
+	TIMER_WHERE = 1,
+	TIMER_RETRY = 2,
+	TIMER_IDLE = 3,
+	WHERE_MS = 100,
+	WHERE_DEADLINE_MS = 1000,
+	IDLE_CHECK_MS = 10000
+};
 enum { SHOW_BYTES = 1 << 20, STARTUP_MAX = 32768 };
 
 #define POOL_STATES(S) S(SEEKING) S(SERVING) S(PAUSED)
 STATES(pool, POOL_STATES);
 
 enum member_state { MEMBER_OPENING, MEMBER_IDLE, MEMBER_BUSY };
-static const char *const member_state_names[] = { "opening", "idle", "busy" };
+static const char *const member_state_names[] = {"opening", "idle", "busy"};
 
 struct member {
-	struct list in_group;		/* idle list (most recent first) or busy list of its group */
+	struct list in_group; /* idle list (most recent first) or busy list of its group */
 	UT_hash_handle hh;
 	uint64_t id;
 	struct group *group;
-	struct pid backend, session;	/* session: whose lease it is or was last */
+	struct pid backend, session; /* session: whose lease it is or was last */
 	uint64_t since_us;
 	uint8_t state;
 };
 
 struct waiter {
 	struct list link;
-	struct msg *m;			/* POOL_OPEN or EXECUTE, kept */
+	struct msg *m; /* POOL_OPEN or EXECUTE, kept */
 };
 
 struct group {
-	UT_hash_handle hh;		/* by key */
+	UT_hash_handle hh; /* by key */
 	uint64_t id;
 	char database[PG_NAME_MAX + 1], user[PG_NAME_MAX + 1];
 	uint8_t keys[BACKEND_KEYS];
 	bool has_keys;
-	struct slice startup, parameters;	/* parameters: empty until a first backend logged in */
-	struct list idle, busy, waiting;	/* waiting: EXECUTEs, oldest first */
-	struct list opening;			/* POOL_OPENs that wait for the first login */
+	struct slice startup, parameters; /* parameters: empty until a first backend logged in */
+	struct list idle, busy, waiting; /* waiting: EXECUTEs, oldest first */
+	struct list opening; /* POOL_OPENs that wait for the first login */
 	uint32_t n_members, n_opening, n_idle, n_waiting;
 	uint32_t key_len;
-	uint8_t key[];			/* database NUL user NUL settings */
+	uint8_t key[]; /* database NUL user NUL settings */
 };
 
 struct pool {
 	const struct pool_config *config;
 	struct group *groups;
-	struct member *members;		/* by id */
-	struct group **by_id;		/* id - 1 */
+	struct member *members; /* by id */
+	struct group **by_id; /* id - 1 */
 	uint32_t n_groups, n_members, n_waiting;
 	uint64_t next_member;
 	struct slab waiters;
@@ -81,14 +88,18 @@ static struct {
 
 void pool_metrics_declare(void)
 {
-	metric.executes = metric_declare("multigres_pool_requests_total", "requests given to a backend", METRIC_COUNTER, NULL);
+	metric.executes = metric_declare(
+		"multigres_pool_requests_total", "requests given to a backend", METRIC_COUNTER, NULL);
 	metric.waits = metric_declare("multigres_pool_waits_total", "requests that had to wait for a backend",
 		METRIC_COUNTER, NULL);
-	metric.wait_us = metric_declare("multigres_pool_wait_microseconds", "how long they waited", METRIC_HISTOGRAM, NULL);
-	metric.opened = metric_declare("multigres_pool_logins_total", "logins to Postgres", METRIC_COUNTER, NULL);
-	metric.failed = metric_declare("multigres_pool_login_failures_total", "failed logins to Postgres", METRIC_COUNTER,
-		NULL);
-	metric.members = metric_declare("multigres_pool_backends", "connections to Postgres", METRIC_GAUGE, NULL);
+	metric.wait_us = metric_declare(
+		"multigres_pool_wait_microseconds", "how long they waited", METRIC_HISTOGRAM, NULL);
+	metric.opened =
+		metric_declare("multigres_pool_logins_total", "logins to Postgres", METRIC_COUNTER, NULL);
+	metric.failed = metric_declare(
+		"multigres_pool_login_failures_total", "failed logins to Postgres", METRIC_COUNTER, NULL);
+	metric.members =
+		metric_declare("multigres_pool_backends", "connections to Postgres", METRIC_GAUGE, NULL);
 	metric.waiting = metric_declare("multigres_pool_waiting", "requests waiting now", METRIC_GAUGE, NULL);
 }
 
@@ -251,7 +262,7 @@ static struct member *member_find(const struct pool *p, uint64_t id)
 static void close_backend(struct actor *self, struct member *b)
 {
 	actor_exit(self, b->backend, E_SHUTDOWN);
-	member_free(self, b);			/* its DOWN will find nobody */
+	member_free(self, b); /* its DOWN will find nobody */
 }
 
 /* The total is reached: the idle backend of another group that has been idle longest makes room. */
@@ -278,18 +289,20 @@ static void open_backend(struct actor *self, struct group *g)
 {
 	struct pool *p = actor_state(self);
 	bool own_password = p->config->password && strcmp(g->user, p->where.login) == 0;
-	struct backend_args args = { .member = ++p->next_member,
+	struct backend_args args = {.member = ++p->next_member,
 		.address = p->where.address,
 		.tls = p->where.tls,
 		.startup = &g->startup,
 		.keys = g->has_keys ? g->keys : NULL,
 		.password = own_password ? p->config->password : NULL,
 		.user = g->user,
-		.connect_timeout_ms = p->config->connect_timeout_ms };
+		.connect_timeout_ms = p->config->connect_timeout_ms};
 	struct member *b = calloc(1, sizeof(*b));
 
 	check(b != NULL);
-	if (actor_spawn(self, &(struct spawn){ .behaviour = &backend_behaviour, .args = &args, .args_size = sizeof(args) },
+	if (actor_spawn(self,
+		    &(struct spawn){
+			    .behaviour = &backend_behaviour, .args = &args, .args_size = sizeof(args)},
 		    &b->backend) != OK) {
 		free(b);
 		return;
@@ -339,13 +352,14 @@ static struct member *idle_member(struct group *g, struct pid prefer)
 	struct list *first = list_first(&g->idle);
 
 	if (!pid_is_none(prefer) && first)
-		list_each (it, &g->idle) {
+		list_each(it, &g->idle)
+		{
 			struct member *b = LIST_ITEM(it, struct member, in_group);
 
 			if (pid_equal(b->backend, prefer))
 				return b;
 			if (b->since_us + 1000000 < LIST_ITEM(first, struct member, in_group)->since_us)
-				break;		/* long idle ones aren't searched */
+				break; /* long idle ones aren't searched */
 		}
 	return first ? LIST_ITEM(first, struct member, in_group) : NULL;
 }
@@ -367,7 +381,8 @@ static enum status on_execute(struct actor *self, struct msg *m)
 		return OK;
 	}
 	if (p->n_waiting >= POOL_WAITING_MAX) {
-		actor_reply_status(self, m, E_FULL, "%u requests are waiting for a connection already", p->n_waiting);
+		actor_reply_status(
+			self, m, E_FULL, "%u requests are waiting for a connection already", p->n_waiting);
 		return OK;
 	}
 	slice_compact(&x->bytes);
@@ -407,10 +422,12 @@ static void answer_open(struct actor *self, struct group *g, struct msg *m)
 static void refuse_not_serving(struct actor *self, struct msg *m)
 {
 	struct pool *p = actor_state(self);
-	struct pgerror e = { .severity = "FATAL", .severity_raw = "FATAL", .sqlstate = SQLSTATE_CANNOT_CONNECT_NOW,
+	struct pgerror e = {.severity = "FATAL",
+		.severity_raw = "FATAL",
+		.sqlstate = SQLSTATE_CANNOT_CONNECT_NOW,
 		.message = "the database system is not available now",
 		.detail = p->where.why[0] ? p->where.why : NULL,
-		.hint = "Try again in a moment." };
+		.hint = "Try again in a moment."};
 	struct writer w;
 	struct slice frame, body;
 
@@ -431,11 +448,11 @@ static enum status on_open(struct actor *self, struct msg *m)
 
 	g = group_get(self, o);
 	if (!g) {
-		actor_reply_status(self, m, E_LIMIT, "more than %d combinations of database, user and settings",
-			POOL_GROUPS_MAX);
+		actor_reply_status(self, m, E_LIMIT,
+			"more than %d combinations of database, user and settings", POOL_GROUPS_MAX);
 		return OK;
 	}
-	if (o->keys.len == BACKEND_KEYS) {	/* the newest proof counts: passwords change */
+	if (o->keys.len == BACKEND_KEYS) { /* the newest proof counts: passwords change */
 		memcpy(g->keys, slice_data(&o->keys), BACKEND_KEYS);
 		g->has_keys = true;
 	}
@@ -448,7 +465,8 @@ static enum status on_open(struct actor *self, struct msg *m)
 		return OK;
 	}
 	if (p->n_waiting >= POOL_WAITING_MAX) {
-		actor_reply_status(self, m, E_FULL, "%u requests are waiting for a connection already", p->n_waiting);
+		actor_reply_status(
+			self, m, E_FULL, "%u requests are waiting for a connection already", p->n_waiting);
 		return OK;
 	}
 	waiter_add(self, &g->opening, m);
@@ -458,7 +476,8 @@ static enum status on_open(struct actor *self, struct msg *m)
 
 static void drop_waiting_of(struct actor *self, struct list *queue, struct pid session, uint32_t *n)
 {
-	list_each (it, queue) {
+	list_each(it, queue)
+	{
 		struct waiter *w = LIST_ITEM(it, struct waiter, link);
 
 		if (pid_equal(w->m->from, session)) {
@@ -548,7 +567,7 @@ static enum status on_idle(struct actor *self, struct msg *m)
 /* Refusals that trying again can't mend: wrong password, no such database, not allowed, bad settings. */
 static bool is_final(const struct slice *error)
 {
-	static const char *const classes[] = { "28", "3D", "42", "22", "0A", "26", "08P" };
+	static const char *const classes[] = {"28", "3D", "42", "22", "0A", "26", "08P"};
 	struct pgerror e;
 
 	if (pgerror_read(slice_data(error), error->len, &e) != OK)
@@ -600,18 +619,18 @@ static enum status on_down(struct actor *self, struct msg *m)
 	struct pid who = down_of(m)->who;
 	struct member *b, *next;
 
-	HASH_ITER (hh, p->members, b, next)
-		if (pid_equal(b->backend, who)) {
-			struct group *g = b->group;
-			bool was_opening = b->state == MEMBER_OPENING;
+	HASH_ITER(hh, p->members, b, next)
+	if (pid_equal(b->backend, who)) {
+		struct group *g = b->group;
+		bool was_opening = b->state == MEMBER_OPENING;
 
-			member_free(self, b);
-			if (was_opening)
-				retry_later(self);
-			else
-				grow(self, g);
-			break;
-		}
+		member_free(self, b);
+		if (was_opening)
+			retry_later(self);
+		else
+			grow(self, g);
+		break;
+	}
 	return OK;
 }
 
@@ -633,9 +652,9 @@ static enum status on_idle_check(struct actor *self, struct msg *m)
 	struct member *b, *next;
 
 	(void)m;
-	HASH_ITER (hh, p->members, b, next)
-		if (b->state == MEMBER_IDLE && limit && now - b->since_us > limit)
-			close_backend(self, b);
+	HASH_ITER(hh, p->members, b, next)
+	if (b->state == MEMBER_IDLE && limit && now - b->since_us > limit)
+		close_backend(self, b);
 	actor_timer(self, TIMER_IDLE, IDLE_CHECK_MS);
 	return OK;
 }
@@ -669,9 +688,9 @@ static enum status on_serving(struct actor *self, struct msg *m)
 	struct member *b, *next;
 
 	if (p->where.address[0] && strcmp(p->where.address, s->address) != 0)
-		HASH_ITER (hh, p->members, b, next)
-			if (b->state != MEMBER_BUSY)
-				close_backend(self, b);
+		HASH_ITER(hh, p->members, b, next)
+	if (b->state != MEMBER_BUSY)
+		close_backend(self, b);
 	p->where = *s;
 	actor_become(self, s->serving ? SERVING : PAUSED);
 	if (s->serving) {
@@ -722,10 +741,11 @@ static void pool_exit(struct actor *self, enum status why)
 	struct member *b, *next;
 
 	(void)why;
-	HASH_ITER (hh, p->members, b, next)
-		member_free(self, b);
+	HASH_ITER(hh, p->members, b, next)
+	member_free(self, b);
 	actor_gauge(self, metric.waiting, -(int64_t)p->n_waiting);
-	HASH_ITER (hh, p->groups, g, next_group) {
+	HASH_ITER(hh, p->groups, g, next_group)
+	{
 		HASH_DEL(p->groups, g);
 		slice_release(&g->startup);
 		slice_release(&g->parameters);
@@ -737,8 +757,8 @@ static void pool_exit(struct actor *self, enum status why)
 
 static enum status on_show(struct actor *self, struct msg *m)
 {
-	static const char *const columns[] = { "worker", "database", "user", "backend", "state", "session", "since_ms",
-		"waiting" };
+	static const char *const columns[] = {
+		"worker", "database", "user", "backend", "state", "session", "since_ms", "waiting"};
 	struct pool *p = actor_state(self);
 	struct table_writer t;
 	char text[PID_TEXT_MAX];
@@ -768,21 +788,21 @@ static void pool_show(const struct actor *self, struct writer *text)
 }
 
 static const struct rule pool_rules[] = {
-	{ STATE_ANY, EXECUTE, on_execute },
-	{ STATE_ANY, BACKEND_IDLE, on_idle },
-	{ STATE_ANY, POOL_OPEN, on_open },
-	{ STATE_ANY, POOL_FORGET, on_forget },
-	{ STATE_ANY, BACKEND_READY, on_ready },
-	{ STATE_ANY, BACKEND_FAILED, on_failed },
-	{ STATE_ANY, DOWN, on_down },
-	{ STATE_ANY, TIMER, on_timer },
-	{ STATE_ANY, TABLET_SERVING, on_serving },
-	{ STATE_ANY, ASK_FAILED, on_where_failed },
-	{ STATE_ANY, DONE, on_where_failed },
-	{ STATE_ANY, POOL_SHOW, on_show },
+	{STATE_ANY, EXECUTE, on_execute},
+	{STATE_ANY, BACKEND_IDLE, on_idle},
+	{STATE_ANY, POOL_OPEN, on_open},
+	{STATE_ANY, POOL_FORGET, on_forget},
+	{STATE_ANY, BACKEND_READY, on_ready},
+	{STATE_ANY, BACKEND_FAILED, on_failed},
+	{STATE_ANY, DOWN, on_down},
+	{STATE_ANY, TIMER, on_timer},
+	{STATE_ANY, TABLET_SERVING, on_serving},
+	{STATE_ANY, ASK_FAILED, on_where_failed},
+	{STATE_ANY, DONE, on_where_failed},
+	{STATE_ANY, POOL_SHOW, on_show},
 };
 
-const struct behaviour pool_behaviour = { .name = "tablet.pool",
+const struct behaviour pool_behaviour = {.name = "tablet.pool",
 	.state_size = sizeof(struct pool),
 	.rules = pool_rules,
 	.n_rules = ARRAY_LEN(pool_rules),
@@ -791,4 +811,4 @@ const struct behaviour pool_behaviour = { .name = "tablet.pool",
 	.init = pool_init,
 	.exit = pool_exit,
 	.show = pool_show,
-	.mailbox_cap = 100000 };
+	.mailbox_cap = 100000};

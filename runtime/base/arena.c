@@ -16,7 +16,7 @@ struct arena_chunk {
 
 void arena_init(struct arena *a, size_t budget_bytes)
 {
-	*a = (struct arena){ .budget_bytes = budget_bytes };
+	*a = (struct arena){.budget_bytes = budget_bytes};
 }
 
 void arena_release(struct arena *a)

@@ -15,7 +15,7 @@ struct buf *buf_new(uint32_t cap)
 	struct buf *b = malloc(sizeof(*b) + cap);
 
 	check(b != NULL);
-	*b = (struct buf){ .refs = 1, .cap = cap };
+	*b = (struct buf){.refs = 1, .cap = cap};
 	return b;
 }
 
@@ -39,13 +39,13 @@ struct slice slice_sub(const struct slice *s, uint32_t off, uint32_t len)
 {
 	check((uint64_t)off + len <= s->len);
 	if (len == 0)
-		return (struct slice){ 0 };
-	return (struct slice){ .buf = buf_ref(s->buf), .off = s->off + off, .len = len };
+		return (struct slice){0};
+	return (struct slice){.buf = buf_ref(s->buf), .off = s->off + off, .len = len};
 }
 
 struct slice slice_copy(const void *bytes, uint32_t len)
 {
-	struct slice s = { 0 };
+	struct slice s = {0};
 
 	if (len == 0)
 		return s;
@@ -59,7 +59,7 @@ void slice_release(struct slice *s)
 {
 	if (s->buf)
 		buf_unref(s->buf);
-	*s = (struct slice){ 0 };
+	*s = (struct slice){0};
 }
 
 static void slice_replace_by_copy(struct slice *s)
@@ -84,7 +84,7 @@ void slice_privatise(struct slice *s)
 
 void writer_init(struct writer *w, uint32_t max)
 {
-	*w = (struct writer){ .max = max };
+	*w = (struct writer){.max = max};
 }
 
 void writer_release(struct writer *w)
@@ -191,7 +191,7 @@ void writer_printf(struct writer *w, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf((char *)p, (size_t)n + 1, fmt, ap);
 	va_end(ap);
-	w->len--;				/* the NUL isn't part of the text */
+	w->len--; /* the NUL isn't part of the text */
 }
 
 void writer_set_u32(struct writer *w, uint32_t at, uint32_t v)
@@ -204,10 +204,10 @@ void writer_set_u32(struct writer *w, uint32_t at, uint32_t v)
 
 struct slice writer_take(struct writer *w)
 {
-	struct slice s = { 0 };
+	struct slice s = {0};
 
 	if (!w->failed && w->len > 0) {
-		s = (struct slice){ .buf = w->buf, .len = w->len };
+		s = (struct slice){.buf = w->buf, .len = w->len};
 		w->buf = NULL;
 	}
 	writer_release(w);

@@ -24,19 +24,19 @@ struct buf_pool {
 
 struct buf {
 	uint32_t refs;
-	uint32_t cap;				/* bytes in data */
+	uint32_t cap; /* bytes in data */
 	struct buf_pool *pool;
 	uint8_t data[];
 };
 
 struct slice {
-	struct buf *buf;			/* NULL: the empty slice */
-	uint32_t off, len;			/* bytes */
+	struct buf *buf; /* NULL: the empty slice */
+	uint32_t off, len; /* bytes */
 };
 
 /* Gives a chunk with one count, from the heap; panics when memory is gone. */
 struct buf *buf_new(uint32_t cap);
-void buf_free(struct buf *b);			/* heap chunks only; used by pools at their own end */
+void buf_free(struct buf *b); /* heap chunks only; used by pools at their own end */
 
 static inline struct buf *buf_ref(struct buf *b)
 {
@@ -65,7 +65,7 @@ static inline struct slice slice_take(struct slice *s)
 {
 	struct slice out = *s;
 
-	*s = (struct slice){ 0 };
+	*s = (struct slice){0};
 	return out;
 }
 
@@ -91,13 +91,13 @@ void writer_release(struct writer *w);
 uint8_t *writer_reserve(struct writer *w, uint32_t n);
 void writer_put(struct writer *w, const void *bytes, uint32_t n);
 void writer_u8(struct writer *w, uint8_t v);
-void writer_u16(struct writer *w, uint16_t v);		/* big-endian, as on Postgres's wire */
+void writer_u16(struct writer *w, uint16_t v); /* big-endian, as on Postgres's wire */
 void writer_u32(struct writer *w, uint32_t v);
 void writer_u64(struct writer *w, uint64_t v);
-void writer_str(struct writer *w, const char *s);	/* with its NUL */
-void writer_text(struct writer *w, const char *s);	/* without NUL */
+void writer_str(struct writer *w, const char *s); /* with its NUL */
+void writer_text(struct writer *w, const char *s); /* without NUL */
 void writer_printf(struct writer *w, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void writer_set_u32(struct writer *w, uint32_t at, uint32_t v);	/* patches a length written earlier */
+void writer_set_u32(struct writer *w, uint32_t at, uint32_t v); /* patches a length written earlier */
 /* Gives the bytes written as a slice and resets the writer. The empty slice when it failed or holds nothing. */
 struct slice writer_take(struct writer *w);
 

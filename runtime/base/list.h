@@ -65,7 +65,8 @@ static inline struct list *list_pop_front(struct list *l)
 
 /* `it` may be removed (but no other node) inside the loop. */
 #define list_each(it, l)                                                                                     \
-	for (struct list *it = (l)->next, *it##_next = it->next; it != (l); it = it##_next, it##_next = it->next)
+	for (struct list *it = (l)->next, *it##_next = it->next; it != (l);                                  \
+		it = it##_next, it##_next = it->next)
 
 #define LIST_ITEM(node, type, member) CONTAINER_OF(node, type, member)
 

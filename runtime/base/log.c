@@ -9,7 +9,7 @@
 
 static _Atomic int level_now = LOG_INFO_LEVEL;
 static void (*sink_now)(enum log_level level, const char *line);
-static const char *const level_names[] = { "error", "warn", "info", "debug" };
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 void log_set_level(enum log_level level)
 {
@@ -44,7 +44,8 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	n = strftime(line, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(line + n, 64, ".%03ldZ %-5s %s: ", now.tv_nsec / 1000000, level_names[level], area);
+	n += (size_t)snprintf(
+		line + n, 64, ".%03ldZ %-5s %s: ", now.tv_nsec / 1000000, level_names[level], area);
 	va_start(ap, fmt);
 	vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
 	va_end(ap);
@@ -55,5 +56,5 @@ void log_write(enum log_level level, const char *area, const char *fmt, ...)
 	n = strlen(line);
 	line[n++] = '\n';
 	if (write(STDERR_FILENO, line, n) < 0)
-		return;				/* nobody to tell */
+		return; /* nobody to tell */
 }

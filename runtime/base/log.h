@@ -11,7 +11,7 @@ enum log_level { LOG_ERROR_LEVEL, LOG_WARN_LEVEL, LOG_INFO_LEVEL, LOG_DEBUG_LEVE
 enum { LOG_LINE_MAX = 2048 };
 
 void log_set_level(enum log_level level);
-bool log_level_parse(const char *text, enum log_level *out);	/* error warn info debug */
+bool log_level_parse(const char *text, enum log_level *out); /* error warn info debug */
 /* Where lines go besides stderr's default; for tests and the simulator. NULL: stderr. */
 void log_set_sink(void (*sink)(enum log_level level, const char *line));
 void log_write(enum log_level level, const char *area, const char *fmt, ...) PRINTF_LIKE(3, 4);

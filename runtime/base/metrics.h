@@ -16,7 +16,7 @@ enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 struct metric_info {
 	const char *name, *help;
 	enum metric_kind kind;
-	const char *label;		/* `key="value"` or NULL: families share name and help */
+	const char *label; /* `key="value"` or NULL: families share name and help */
 };
 
 /* Declares one; gives its id. Before workers start, from one thread. Histograms are of microseconds. */
@@ -27,7 +27,7 @@ const struct metric_info *metric_info(uint32_t id);
 /* A worker's values. */
 struct metric_values {
 	int64_t values[METRICS_MAX];
-	struct hist *hists[METRICS_MAX];	/* of histogram metrics, made on first use */
+	struct hist *hists[METRICS_MAX]; /* of histogram metrics, made on first use */
 };
 
 void metric_values_release(struct metric_values *v);
@@ -37,7 +37,7 @@ void metric_observe(struct metric_values *v, uint32_t id, uint64_t us);
 void metric_merge(struct metric_values *into, const struct metric_values *from);
 /* A snapshot as bytes and back (same build): for sending a worker's values to whoever sums them. E_INVALID. */
 void metric_encode(const struct metric_values *v, struct writer *out);
-enum status metric_decode(const uint8_t *p, size_t n, struct metric_values *into) MUST_CHECK;	/* adds */
+enum status metric_decode(const uint8_t *p, size_t n, struct metric_values *into) MUST_CHECK; /* adds */
 /* Prometheus text exposition format 0.0.4. */
 void metric_render(const struct metric_values *v, struct writer *out);
 

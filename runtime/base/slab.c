@@ -18,7 +18,7 @@ void slab_init(struct slab *s, uint32_t object_size)
 {
 	uint32_t size = (object_size + 15u) & ~15u;
 
-	*s = (struct slab){ .object_size = size, .per_page = (PAGE_BYTES - PAGE_HEAD) / size };
+	*s = (struct slab){.object_size = size, .per_page = (PAGE_BYTES - PAGE_HEAD) / size};
 	if (s->per_page < MIN_PER_PAGE)
 		s->per_page = MIN_PER_PAGE;
 }

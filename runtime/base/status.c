@@ -9,7 +9,7 @@
 const char *status_name(enum status st)
 {
 #define STATUS_TEXT(name, text) [name] = text,
-	static const char *const names[STATUS_COUNT] = { STATUS_LIST(STATUS_TEXT) };
+	static const char *const names[STATUS_COUNT] = {STATUS_LIST(STATUS_TEXT)};
 #undef STATUS_TEXT
 	return (unsigned)st < STATUS_COUNT ? names[st] : "unknown";
 }

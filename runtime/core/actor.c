@@ -23,7 +23,7 @@ static bool slot_take(struct worker *w, struct actor *a)
 		w->slots = realloc(w->slots, n * sizeof(*w->slots));
 		check(w->slots != NULL);
 		for (i = n; i-- > w->n_slots;) {
-			w->slots[i] = (struct actor_slot){ .generation = 1, .next_free = w->free_slot };
+			w->slots[i] = (struct actor_slot){.generation = 1, .next_free = w->free_slot};
 			w->free_slot = i + 1;
 		}
 		w->n_slots = n;
@@ -48,13 +48,14 @@ static void slot_give_back(struct worker *w, struct pid p)
 
 /* ---- edges ------------------------------------------------------------------------------------------------- */
 
-struct edge *edge_add(struct worker *w, struct pid source, struct pid target, uint64_t ref, enum edge_kind kind)
+struct edge *edge_add(
+	struct worker *w, struct pid source, struct pid target, uint64_t ref, enum edge_kind kind)
 {
 	struct actor *s = pid_is_local(w, source) ? actor_find(w, source) : NULL;
 	struct actor *t = pid_is_local(w, target) ? actor_find(w, target) : NULL;
 	struct edge *e = slab_alloc(&w->edge_slab);
 
-	*e = (struct edge){ .source = source, .target = target, .ref = ref, .kind = (uint8_t)kind };
+	*e = (struct edge){.source = source, .target = target, .ref = ref, .kind = (uint8_t)kind};
 	if (s) {
 		e->ref = idtab_add(&w->edges, e);
 		hlist_push(&s->watching, &e->in_watching);
@@ -80,7 +81,8 @@ static void send_from(struct worker *w, struct pid from, struct pid to, struct m
 	worker_route(w, m);
 }
 
-static void send_down(struct worker *w, struct pid who, struct pid to, uint64_t ref, enum status why, const char *text)
+static void send_down(
+	struct worker *w, struct pid who, struct pid to, uint64_t ref, enum status why, const char *text)
 {
 	struct msg *m = worker_msg_new(w, DOWN);
 	struct down *d = down_of(m);
@@ -114,8 +116,8 @@ static void send_demonitor(struct worker *w, const struct edge *e)
 
 /* ---- birth ------------------------------------------------------------------------------------------------- */
 
-enum status actor_create(struct worker *w, struct actor *parent, struct pid parent_pid, const struct spawn *what,
-	struct pid *out)
+enum status actor_create(struct worker *w, struct actor *parent, struct pid parent_pid,
+	const struct spawn *what, struct pid *out)
 {
 	const struct dispatch *d = dispatch_get(w, what->behaviour);
 	const struct behaviour *b = what->behaviour;
@@ -158,8 +160,8 @@ enum status actor_spawn(struct actor *self, const struct spawn *what, struct pid
 {
 	struct pid none;
 
-	return actor_create(self->worker, what->orphan ? NULL : self, what->orphan ? PID_NONE : self->pid, what,
-		out ? out : &none);
+	return actor_create(self->worker, what->orphan ? NULL : self, what->orphan ? PID_NONE : self->pid,
+		what, out ? out : &none);
 }
 
 enum status worker_spawn(struct worker *w, const struct spawn *what, struct pid *out)
@@ -288,8 +290,8 @@ void actor_terminate(struct actor *a, enum status why)
 	w->reason[0] = '\0';
 	if (!is_ordinary(why)) {
 		w->stats.crashed++;
-		log_warn("actor", "%s %s %s ended: %s%s%s", b->name, a->name ? a->name : "", pid_format(a->pid, text),
-			status_name(why), reason[0] ? ": " : "", reason);
+		log_warn("actor", "%s %s %s ended: %s%s%s", b->name, a->name ? a->name : "",
+			pid_format(a->pid, text), status_name(why), reason[0] ? ": " : "", reason);
 	}
 	if (b->exit)
 		b->exit(a, why);
@@ -416,7 +418,7 @@ uint64_t actor_ask(struct actor *self, struct pid to, struct msg **m, uint32_t t
 
 	check(timeout_ms > 0);
 	*m = NULL;
-	*k = (struct ask){ .owner = self, .tag = out->tag, .due.kind = DUE_ASK };
+	*k = (struct ask){.owner = self, .tag = out->tag, .due.kind = DUE_ASK};
 	k->corr = corr = idtab_add(&w->asks, k);
 	hlist_push(&self->asks, &k->in_owner);
 	stamp(self, to, out);
@@ -591,11 +593,11 @@ void actor_timer(struct actor *self, uint64_t key, uint32_t after_ms)
 		wheel_remove(&w->wheel, &t->due);
 	} else {
 		t = slab_alloc(&w->timer_slab);
-		*t = (struct timer_entry){ .owner = self, .key = key };
+		*t = (struct timer_entry){.owner = self, .key = key};
 		hlist_push(&self->timers, &t->in_owner);
 	}
 	t->seq = ++w->timer_seq;
-	t->due = (struct due){ .kind = DUE_TIMER };
+	t->due = (struct due){.kind = DUE_TIMER};
 	wheel_add(&w->wheel, &t->due, (w->now_us + (uint64_t)after_ms * 1000 + 999) / 1000);
 }
 

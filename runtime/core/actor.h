@@ -23,51 +23,51 @@ enum { STATE_ANY = 255, ACTOR_NAME_MAX = 63, MAILBOX_CAP_DEFAULT = 10000, ACTOR_
 typedef enum status handler_fn(struct actor *self, struct msg *m);
 
 struct rule {
-	uint8_t state;			/* or STATE_ANY, which a rule for the state itself overrides */
+	uint8_t state; /* or STATE_ANY, which a rule for the state itself overrides */
 	uint16_t tag;
 	handler_fn *handle;
 };
 
 struct behaviour {
-	const char *name;		/* "gate.session" */
-	uint32_t state_size;		/* bytes of the actor's own struct, zeroed at spawn */
+	const char *name; /* "gate.session" */
+	uint32_t state_size; /* bytes of the actor's own struct, zeroed at spawn */
 	const struct rule *rules;
 	uint32_t n_rules;
-	const char *const *states;	/* names; the first is the state an actor is born in */
+	const char *const *states; /* names; the first is the state an actor is born in */
 	uint32_t n_states;
-	enum status (*init)(struct actor *self, const void *args, size_t size);	/* may be NULL */
-	void (*exit)(struct actor *self, enum status why);	/* may be NULL; may send; can't stop the end */
-	void (*show)(const struct actor *self, struct writer *text);	/* one line for people; may be NULL */
-	uint32_t mailbox_cap;		/* user messages; 0: MAILBOX_CAP_DEFAULT. Over it asks get E_FULL */
-	bool trap_exit;			/* gets EXIT and DOWN of links and children as messages */
+	enum status (*init)(struct actor *self, const void *args, size_t size); /* may be NULL */
+	void (*exit)(struct actor *self, enum status why); /* may be NULL; may send; can't stop the end */
+	void (*show)(const struct actor *self, struct writer *text); /* one line for people; may be NULL */
+	uint32_t mailbox_cap; /* user messages; 0: MAILBOX_CAP_DEFAULT. Over it asks get E_FULL */
+	bool trap_exit; /* gets EXIT and DOWN of links and children as messages */
 };
 
 /* States by X-macro, so that tools print their names:  #define S(X) X(IDLE) X(RUN)   STATES(session, S) */
 #define STATE_ENUM(name) name,
 #define STATE_TEXT(name) #name,
 #define STATES(prefix, LIST)                                                                                 \
-	enum prefix##_states { LIST(STATE_ENUM) };                                                           \
-	static const char *const prefix##_state_names[] = { LIST(STATE_TEXT) }
+	enum prefix##_states{LIST(STATE_ENUM)};                                                              \
+	static const char *const prefix##_state_names[] = {LIST(STATE_TEXT)}
 
 /* ---- self -------------------------------------------------------------------------------------------------- */
 
 /* The actor's own struct. */
 static inline void *actor_state(const struct actor *self);
 struct pid actor_pid(const struct actor *self);
-struct pid actor_parent(const struct actor *self);	/* PID_NONE: an orphan */
-uint8_t actor_current(const struct actor *self);	/* its state */
+struct pid actor_parent(const struct actor *self); /* PID_NONE: an orphan */
+uint8_t actor_current(const struct actor *self); /* its state */
 /* Changes state; deferred messages are looked at again. */
 void actor_become(struct actor *self, uint8_t state);
 /* The actor's arena, lives as long as the actor; budget ACTOR_ARENA_BUDGET. */
 struct arena *actor_arena(struct actor *self);
 /* Notes why, for the crash report and monitors' DOWN.text; gives `st`:  return actor_fail(self, E_IO, "..."); */
 enum status actor_fail(struct actor *self, enum status st, const char *fmt, ...) PRINTF_LIKE(3, 4);
-uint64_t actor_now_us(const struct actor *self);	/* monotonic, microseconds; taken once a turn */
-uint64_t actor_wall_us(const struct actor *self);	/* since 1970; never for decisions */
-uint64_t actor_random(struct actor *self);		/* seeded in the simulator, the kernel's otherwise */
+uint64_t actor_now_us(const struct actor *self); /* monotonic, microseconds; taken once a turn */
+uint64_t actor_wall_us(const struct actor *self); /* since 1970; never for decisions */
+uint64_t actor_random(struct actor *self); /* seeded in the simulator, the kernel's otherwise */
 uint8_t actor_worker_index(const struct actor *self);
 uint8_t actor_worker_count(const struct actor *self);
-struct pid actor_kernel(const struct actor *self, uint8_t worker);	/* the kernel of that worker */
+struct pid actor_kernel(const struct actor *self, uint8_t worker); /* the kernel of that worker */
 /* The node's context pointer, set by the program that made the node (read-only after start). */
 void *actor_node_context(const struct actor *self);
 
@@ -109,11 +109,11 @@ void actor_timer_cancel(struct actor *self, uint64_t key);
 
 struct spawn {
 	const struct behaviour *behaviour;
-	const void *args;		/* copied; passed to init */
+	const void *args; /* copied; passed to init */
 	size_t args_size;
-	const char *name;		/* registered node-wide; NULL: nameless */
-	bool orphan;			/* not a child: outlives its spawner */
-	bool quiet;			/* the parent gets no DOWN when it ends */
+	const char *name; /* registered node-wide; NULL: nameless */
+	bool orphan; /* not a child: outlives its spawner */
+	bool quiet; /* the parent gets no DOWN when it ends */
 };
 
 /*
@@ -138,7 +138,7 @@ void actor_link(struct actor *self, struct pid other);
 
 /* A name is unique in the node; looked up on each worker's own copy, so a fresh one may take a turn to be seen. */
 enum status actor_register(struct actor *self, const char *name) MUST_CHECK;
-struct pid actor_whereis(const struct actor *self, const char *name);	/* PID_NONE when unknown */
+struct pid actor_whereis(const struct actor *self, const char *name); /* PID_NONE when unknown */
 /* Groups: an actor may be in many; leaving is automatic at its end. */
 void actor_group_join(struct actor *self, const char *group);
 void actor_group_leave(struct actor *self, const char *group);
@@ -156,7 +156,7 @@ void actor_observe_us(struct actor *self, uint32_t metric, uint64_t us);
 
 /* ---- inside ------------------------------------------------------------------------------------------------ */
 
-enum { ACTOR_HEAD_BYTES = 208 };	/* of runtime per actor, checked against the struct in internal.h */
+enum { ACTOR_HEAD_BYTES = 208 }; /* of runtime per actor, checked against the struct in internal.h */
 
 static inline void *actor_state(const struct actor *self)
 {

@@ -34,10 +34,10 @@ enum msg_field_type { FIELD_u8, FIELD_u16, FIELD_u32, FIELD_u64, FIELD_i64, FIEL
 
 enum msg_flags {
 	MSG_PLAIN = 0,
-	MSG_SYSTEM = 1,		/* travels in the system lane, ahead of user messages, and ignores mailbox caps */
-	MSG_LOCAL = 2,		/* never leaves its node */
-	MSG_ASK = 4,		/* wants a reply */
-	MSG_STATE = 8,		/* a newer one replaces an older: on a full mailbox the oldest is dropped */
+	MSG_SYSTEM = 1, /* travels in the system lane, ahead of user messages, and ignores mailbox caps */
+	MSG_LOCAL = 2, /* never leaves its node */
+	MSG_ASK = 4, /* wants a reply */
+	MSG_STATE = 8, /* a newer one replaces an older: on a full mailbox the oldest is dropped */
 };
 
 struct msg_field {
@@ -47,18 +47,18 @@ struct msg_field {
 };
 
 struct msg_desc {
-	const char *name;		/* "TIMER" */
+	const char *name; /* "TIMER" */
 	uint16_t tag, n_fields;
-	uint32_t size;			/* of the struct, bytes */
+	uint32_t size; /* of the struct, bytes */
 	uint32_t flags;
-	uint32_t n_bins;		/* fields of type bin */
+	uint32_t n_bins; /* fields of type bin */
 	const struct msg_field *fields;
 };
 
 /* NULL for a tag that no folder has. */
 const struct msg_desc *catalog_find(uint16_t tag);
 const struct msg_desc *catalog_find_name(const char *name);
-const char *catalog_name(uint16_t tag);			/* "?" when unknown */
+const char *catalog_name(uint16_t tag); /* "?" when unknown */
 /* Adds a folder's table; checks that no tag is taken. Once, before any worker starts. */
 void catalog_add(const struct msg_desc *const *descs, size_t n);
 /* A hash of all names, tags, field names, types and maxima: equal on nodes that agree on every message. */
@@ -79,7 +79,7 @@ void catalog_each(void (*fn)(const struct msg_desc *d, void *arg), void *arg);
 #define MSG_MEMBER(S, type, name, max) MSG_MEMBER_##type(name, max);
 
 #define MSG_TAG(NAME, name_, tag_, flags_) NAME = (tag_),
-#define MSG_STRUCT(NAME, name, tag_, flags_)                                                                  \
+#define MSG_STRUCT(NAME, name, tag_, flags_)                                                                 \
 	struct name {                                                                                        \
 		NAME##_FIELDS(MSG_MEMBER, name)                                                              \
 	};                                                                                                   \
@@ -96,22 +96,22 @@ void catalog_each(void (*fn)(const struct msg_desc *d, void *arg), void *arg);
 
 /* In a folder's messages.h. */
 #define MSG_FOLDER(folder, LIST)                                                                             \
-	enum folder##_tag { LIST(MSG_TAG) };                                                                 \
+	enum folder##_tag{LIST(MSG_TAG)};                                                                    \
 	LIST(MSG_STRUCT)                                                                                     \
 	void catalog_add_##folder(void)
 
 #define MSG_FIELD_DESC(S, type_, name_, max_)                                                                \
-	{ .name = #name_, .type = FIELD_##type_, .offset = offsetof(struct S, name_), .max = (max_) },
+	{.name = #name_, .type = FIELD_##type_, .offset = offsetof(struct S, name_), .max = (max_)},
 #define MSG_BIN_COUNT(S, type, name, max) +(FIELD_##type == FIELD_bin)
 #define MSG_DESC(NAME, name_, tag_, flags_)                                                                  \
-	static const struct msg_field NAME##_fields[] = { NAME##_FIELDS(MSG_FIELD_DESC, name_){ 0 } };       \
-	static const struct msg_desc NAME##_desc = { .name = #NAME,                                          \
+	static const struct msg_field NAME##_fields[] = {NAME##_FIELDS(MSG_FIELD_DESC, name_){0}};           \
+	static const struct msg_desc NAME##_desc = {.name = #NAME,                                           \
 		.tag = NAME,                                                                                 \
 		.n_fields = ARRAY_LEN(NAME##_fields) - 1,                                                    \
 		.size = sizeof(struct name_),                                                                \
 		.flags = (flags_),                                                                           \
 		.n_bins = 0 NAME##_FIELDS(MSG_BIN_COUNT, name_),                                             \
-		.fields = NAME##_fields };
+		.fields = NAME##_fields};
 #define MSG_DESC_REF(NAME, name_, tag_, flags_) &NAME##_desc,
 
 /* In one .c file of the folder. */
@@ -119,8 +119,7 @@ void catalog_each(void (*fn)(const struct msg_desc *d, void *arg), void *arg);
 	LIST(MSG_DESC)                                                                                       \
 	void catalog_add_##folder(void)                                                                      \
 	{                                                                                                    \
-		static const struct msg_desc *const descs[] = { LIST(MSG_DESC_REF) };                        \
-                                                                                                             \
+		static const struct msg_desc *const descs[] = {LIST(MSG_DESC_REF)};                          \
 		catalog_add(descs, ARRAY_LEN(descs));                                                        \
 	}                                                                                                    \
 	struct catalog_##folder##_end

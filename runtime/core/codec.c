@@ -124,7 +124,8 @@ static bool take_be(struct unpack *u, uint32_t n, uint64_t *v)
 }
 
 /* Heads of the families that have a short form and lengths of 1, 2 and 4 bytes. */
-static enum status take_length(struct unpack *u, uint8_t fix, uint8_t fix_mask, uint8_t len8, uint8_t len16, uint64_t *n)
+static enum status take_length(
+	struct unpack *u, uint8_t fix, uint8_t fix_mask, uint8_t len8, uint8_t len16, uint64_t *n)
 {
 	const uint8_t *head;
 
@@ -183,7 +184,10 @@ enum status unpack_i64(struct unpack *u, int64_t *v)
 	}
 	if (*head < 0xd0 || *head > 0xd3 || !take_be(u, 1u << (*head - 0xd0), &raw))
 		return E_INVALID;
-	*v = *head == 0xd0 ? (int8_t)raw : *head == 0xd1 ? (int16_t)raw : *head == 0xd2 ? (int32_t)raw : (int64_t)raw;
+	*v = *head == 0xd0   ? (int8_t)raw
+	     : *head == 0xd1 ? (int16_t)raw
+	     : *head == 0xd2 ? (int32_t)raw
+			     : (int64_t)raw;
 	return OK;
 }
 
@@ -299,7 +303,7 @@ static enum status unpack_pid(struct unpack *u, struct pid *out)
 
 	if (unpack_bin(u, &p, &n) != OK || n != PID_BYTES)
 		return E_INVALID;
-	*out = (struct pid){ load_be64(p), load_be64(p + 8) };
+	*out = (struct pid){load_be64(p), load_be64(p + 8)};
 	return OK;
 }
 
@@ -390,7 +394,7 @@ static enum status decode_body(const struct msg_desc *d, struct unpack *u, void 
 
 enum status msg_decode_body(const struct msg_desc *d, const uint8_t *p, size_t n, void *body)
 {
-	struct unpack u = { .p = p, .end = p + n };
+	struct unpack u = {.p = p, .end = p + n};
 
 	return decode_body(d, &u, body);
 }
@@ -408,10 +412,10 @@ static enum status decode_envelope(struct unpack *u, struct msg *head, uint64_t 
 	uint32_t n;
 
 	if (unpack_array(u, &n) != OK || n != ENVELOPE_FIELDS || unpack_uint_max(u, UINT16_MAX, &tag) != OK ||
-		unpack_uint_max(u, UINT8_MAX, &bits) != OK || unpack_uint_max(u, STATUS_COUNT - 1, &status) != OK ||
-		unpack_pid(u, &head->from) != OK || unpack_pid(u, &head->to) != OK ||
-		unpack_u64(u, &head->corr) != OK || unpack_u64(u, left_us) != OK ||
-		unpack_uint_max(u, UINT32_MAX, &trace) != OK)
+		unpack_uint_max(u, UINT8_MAX, &bits) != OK ||
+		unpack_uint_max(u, STATUS_COUNT - 1, &status) != OK || unpack_pid(u, &head->from) != OK ||
+		unpack_pid(u, &head->to) != OK || unpack_u64(u, &head->corr) != OK ||
+		unpack_u64(u, left_us) != OK || unpack_uint_max(u, UINT32_MAX, &trace) != OK)
 		return E_INVALID;
 	head->tag = (uint16_t)tag;
 	head->bits = (uint8_t)(bits & (MSG_IS_REQUEST | MSG_IS_REPLY | MSG_TRACED));
@@ -424,8 +428,8 @@ static enum status decode_envelope(struct unpack *u, struct msg *head, uint64_t 
 
 enum status msg_decode(struct worker *w, const uint8_t *p, size_t n, uint64_t now_us, struct msg **out)
 {
-	struct unpack u = { .p = p, .end = p + n };
-	struct msg head = { 0 };
+	struct unpack u = {.p = p, .end = p + n};
+	struct msg head = {0};
 	uint64_t left_us = 0;
 	struct msg *m;
 	enum status st;

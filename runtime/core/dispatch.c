@@ -7,7 +7,7 @@ enum { TAG_EMPTY = 0xffff };
 
 static uint32_t tag_hash(uint16_t tag)
 {
-	return (tag * 0x9e3779b1u) >> 24;	/* 8 bits: DISPATCH_SLOTS */
+	return (tag * 0x9e3779b1u) >> 24; /* 8 bits: DISPATCH_SLOTS */
 }
 
 /* The row of a tag; adds it when `add`. n_rows when there is none. */
@@ -39,7 +39,7 @@ static struct dispatch *dispatch_new(const struct behaviour *b)
 		dispatch_row(d, b->rules[i].tag, &n_rows);
 	d->table = calloc((size_t)n_rows * b->n_states + 1, sizeof(handler_fn *));
 	check(d->table != NULL);
-	for (int any = 1; any >= 0; any--)	/* rules for a state override those for any */
+	for (int any = 1; any >= 0; any--) /* rules for a state override those for any */
 		for (uint32_t i = 0; i < b->n_rules; i++) {
 			const struct rule *r = &b->rules[i];
 			handler_fn **row = d->table + (size_t)dispatch_row(d, r->tag, &n_rows) * b->n_states;

@@ -16,33 +16,33 @@ struct worker;
 
 /* What an actor owns in the outside world. Embedded in the driver's own object. */
 struct handle {
-	struct hnode link;		/* in the owner's list */
+	struct hnode link; /* in the owner's list */
 	struct pid owner;
-	const char *kind;		/* "socket", "process": for listings */
-	void (*drop)(struct handle *h);	/* the owner ended: close, tell nobody. h is already unlinked */
+	const char *kind; /* "socket", "process": for listings */
+	void (*drop)(struct handle *h); /* the owner ended: close, tell nobody. h is already unlinked */
 };
 
 struct driver;
 
 struct driver_ops {
-	uint64_t (*now_us)(struct driver *d);		/* monotonic */
+	uint64_t (*now_us)(struct driver *d); /* monotonic */
 	uint64_t (*wall_us)(struct driver *d);
-	uint64_t (*ticks)(struct driver *d);		/* cheap clock for accounting, see ticks_per_us */
+	uint64_t (*ticks)(struct driver *d); /* cheap clock for accounting, see ticks_per_us */
 	uint64_t (*random)(struct driver *d);
 	/* To another worker of this node, or another node; takes m. What can't be sent goes to worker_undeliverable. */
 	void (*forward)(struct driver *d, struct msg *m);
 
 	enum status (*listen)(struct driver *d, struct actor *a, const struct io_listen *spec, uint64_t *io,
 		struct error *err);
-	enum status (*connect)(struct driver *d, struct actor *a, const char *address, uint32_t timeout_ms,
-		uint64_t *io);
+	enum status (*connect)(
+		struct driver *d, struct actor *a, const char *address, uint32_t timeout_ms, uint64_t *io);
 	enum status (*give)(struct driver *d, struct actor *a, uint64_t io, struct pid to);
 	void (*credit)(struct driver *d, struct actor *a, uint64_t io, uint32_t n);
 	enum status (*write)(struct driver *d, struct actor *a, uint64_t io, struct slice *bytes);
 	uint32_t (*queued)(struct driver *d, struct actor *a, uint64_t io);
 	void (*close)(struct driver *d, struct actor *a, uint64_t io, bool abort);
-	enum status (*tls)(struct driver *d, struct actor *a, uint64_t io, const struct io_tls *spec,
-		struct error *err);
+	enum status (*tls)(
+		struct driver *d, struct actor *a, uint64_t io, const struct io_tls *spec, struct error *err);
 
 	enum status (*proc_start)(struct driver *d, struct actor *a, const struct proc_start *spec,
 		uint64_t *proc, struct error *err);

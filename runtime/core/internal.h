@@ -13,10 +13,10 @@ enum {
 	WHEEL_LEVELS = 6,
 	WHEEL_BITS = 6,
 	WHEEL_SLOTS = 1 << WHEEL_BITS,
-	FLIGHT_ENTRIES = 4096,		/* a power of two */
+	FLIGHT_ENTRIES = 4096, /* a power of two */
 	DEAD_LETTERS_KEPT = 64,
 	REASON_MAX = 160,
-	DISPATCH_SLOTS = 256,		/* distinct tags of a behaviour: at most half of it */
+	DISPATCH_SLOTS = 256, /* distinct tags of a behaviour: at most half of it */
 	BEHAVIOURS_MAX = 256,
 };
 
@@ -25,10 +25,10 @@ enum {
 enum due_kind { DUE_TIMER, DUE_ASK };
 
 struct due {
-	struct hnode link;		/* in its wheel slot */
+	struct hnode link; /* in its wheel slot */
 	uint64_t at_ms;
 	uint8_t kind, level, slot;
-	bool fired;			/* its TIMER message is in the mailbox */
+	bool fired; /* its TIMER message is in the mailbox */
 };
 
 struct wheel {
@@ -42,7 +42,7 @@ void wheel_init(struct wheel *wh, uint64_t now_ms);
 void wheel_add(struct wheel *wh, struct due *d, uint64_t at_ms);
 void wheel_remove(struct wheel *wh, struct due *d);
 void wheel_advance(struct wheel *wh, uint64_t now_ms, due_fn *fire, void *arg);
-uint64_t wheel_next_ms(const struct wheel *wh);		/* UINT64_MAX when empty */
+uint64_t wheel_next_ms(const struct wheel *wh); /* UINT64_MAX when empty */
 
 struct timer_entry {
 	struct due due;
@@ -60,7 +60,7 @@ struct idtab_slot {
 
 struct idtab {
 	struct idtab_slot *slots;
-	uint32_t n, free;		/* free: index + 1, 0 none */
+	uint32_t n, free; /* free: index + 1, 0 none */
 };
 
 uint64_t idtab_add(struct idtab *t, void *object);
@@ -83,10 +83,10 @@ struct ask {
 enum edge_kind { EDGE_MONITOR, EDGE_LINK, EDGE_CHILD };
 
 struct edge {
-	struct hnode in_watchers;	/* of target */
-	struct hnode in_watching;	/* of source */
+	struct hnode in_watchers; /* of target */
+	struct hnode in_watching; /* of source */
 	struct pid source, target;
-	uint64_t ref;			/* given by the source's worker */
+	uint64_t ref; /* given by the source's worker */
 	uint8_t kind;
 };
 
@@ -95,35 +95,35 @@ struct edge {
 /* A behaviour made ready for this worker: its rules as a table, its actors' slab. */
 struct dispatch {
 	const struct behaviour *behaviour;
-	uint16_t tags[DISPATCH_SLOTS];	/* 0xffff: empty. Open addressing */
+	uint16_t tags[DISPATCH_SLOTS]; /* 0xffff: empty. Open addressing */
 	uint16_t rows[DISPATCH_SLOTS];
-	handler_fn **table;		/* [row][state] */
+	handler_fn **table; /* [row][state] */
 	uint32_t n_states, cap;
 	struct slab slab;
 };
 
 enum actor_bits {
-	ACTOR_QUEUED = 1,		/* in the run queue */
-	ACTOR_DEAD = 2,			/* ended; memory goes when the run queue lets go of it */
+	ACTOR_QUEUED = 1, /* in the run queue */
+	ACTOR_DEAD = 2, /* ended; memory goes when the run queue lets go of it */
 	ACTOR_QUIET = 4,
 	ACTOR_TRACED = 8,
-	ACTOR_GROUPED = 16,		/* in some group */
-	ACTOR_UNSTASH = 32,		/* state changed: the stash goes first */
+	ACTOR_GROUPED = 16, /* in some group */
+	ACTOR_UNSTASH = 32, /* state changed: the stash goes first */
 	ACTOR_EXITING = 64,
-	ACTOR_RUNNING = 128,		/* on the stack: a handler, init or exit hook */
+	ACTOR_RUNNING = 128, /* on the stack: a handler, init or exit hook */
 };
 
 struct actor {
 	struct worker *worker;
 	const struct dispatch *dispatch;
 	struct pid pid, parent;
-	struct msg *mail, *sys, *stash;	/* last of a circular list; NULL: empty */
-	struct msg *kept;		/* doubly linked: next, and prev in to.node */
+	struct msg *mail, *sys, *stash; /* last of a circular list; NULL: empty */
+	struct msg *kept; /* doubly linked: next, and prev in to.node */
 	struct actor *run_next;
 	struct hlist watchers, watching, children, handles, timers, asks;
 	struct hnode sibling;
 	struct arena *arena;
-	const char *name;		/* owned; NULL: nameless */
+	const char *name; /* owned; NULL: nameless */
 	uint64_t handled, ticks;
 	uint32_t mail_len, stash_len;
 	uint8_t state, bits;
@@ -172,12 +172,12 @@ struct worker {
 	uint8_t index, n_workers;
 	bool hash_enabled;
 	struct actor *run_head, *run_tail;
-	struct msg *current;		/* being handled; NULL when its handler moved it on */
+	struct msg *current; /* being handled; NULL when its handler moved it on */
 	struct actor *running;
 	uint32_t trace;
 	uint64_t now_us;
 	struct actor_slot *slots;
-	uint32_t n_slots, free_slot;	/* index + 1 */
+	uint32_t n_slots, free_slot; /* index + 1 */
 	struct slab msg_slabs[MSG_SIZE_CLASSES];
 	struct worker_stats stats;
 	uint64_t hash;
@@ -218,13 +218,14 @@ static inline bool pid_is_local(const struct worker *w, struct pid p)
 
 extern const struct behaviour kernel_behaviour;
 
-enum status actor_create(struct worker *w, struct actor *parent, struct pid parent_pid, const struct spawn *what,
-	struct pid *out);
+enum status actor_create(struct worker *w, struct actor *parent, struct pid parent_pid,
+	const struct spawn *what, struct pid *out);
 void actor_terminate(struct actor *a, enum status why);
-void worker_route(struct worker *w, struct msg *m);		/* m->to decides: here or forward; takes m */
+void worker_route(struct worker *w, struct msg *m); /* m->to decides: here or forward; takes m */
 void worker_dead_letter(struct worker *w, struct msg *m, enum status why);
-void worker_settle(struct worker *w, struct msg *request, enum status st);	/* tells the asker; m stays */
-struct edge *edge_add(struct worker *w, struct pid source, struct pid target, uint64_t ref, enum edge_kind kind);
+void worker_settle(struct worker *w, struct msg *request, enum status st); /* tells the asker; m stays */
+struct edge *edge_add(
+	struct worker *w, struct pid source, struct pid target, uint64_t ref, enum edge_kind kind);
 void edge_free(struct worker *w, struct edge *e);
 enum status names_add(struct worker *w, const char *name, struct pid pid, bool tell);
 void names_remove(struct worker *w, const char *name, struct pid pid, bool tell);
@@ -235,7 +236,7 @@ const struct dispatch *dispatch_get(struct worker *w, const struct behaviour *b)
 void dispatch_release(struct worker *w);
 void timers_fire(struct worker *w);
 void timer_entry_free(struct timer_entry *t);
-bool timer_take_fired(struct actor *a, uint64_t seq);		/* false: cancelled meanwhile */
+bool timer_take_fired(struct actor *a, uint64_t seq); /* false: cancelled meanwhile */
 void ask_free(struct worker *w, struct ask *k);
 struct msg *trace_begin(struct actor *a, struct msg *m);
 void trace_end(struct actor *a, struct msg *report);

@@ -15,15 +15,16 @@ enum { IO_ADDRESS_MAX = 160, IO_BACKLOG = 1024, IO_QUEUE_MAX = 64 << 20 };
 /* "127.0.0.1:5432", "[::1]:5432", "localhost:5432", or a path "/run/x/.s.PGSQL.5432" for a Unix socket. */
 struct io_listen {
 	const char *address;
-	bool reuse_port;		/* every worker listens by itself; the kernel spreads connections */
-	uint32_t mode;			/* of a Unix socket's file; 0: 0600 */
+	bool reuse_port; /* every worker listens by itself; the kernel spreads connections */
+	uint32_t mode; /* of a Unix socket's file; 0: 0600 */
 };
 
 /*
  * Listens; IO_ACCEPTED{listener, io, peer} for each connection, owned by `self`, not reading yet. A failure's
  * reason is in `err` ("could not bind 127.0.0.1:15432: address already in use").
  */
-enum status io_listen(struct actor *self, const struct io_listen *spec, uint64_t *io, struct error *err) MUST_CHECK;
+enum status io_listen(
+	struct actor *self, const struct io_listen *spec, uint64_t *io, struct error *err) MUST_CHECK;
 /* Connects; IO_CONNECTED{io, status} within timeout_ms. Names are resolved on a helper thread. */
 enum status io_connect(struct actor *self, const char *address, uint32_t timeout_ms, uint64_t *io) MUST_CHECK;
 /* Hands a socket to another actor of this worker; later messages go to it. Nothing may be unread. */
@@ -39,19 +40,20 @@ void io_credit(struct actor *self, uint64_t io, uint32_t n);
  */
 enum status io_write(struct actor *self, uint64_t io, struct slice *bytes);
 enum status io_write_copy(struct actor *self, uint64_t io, const void *bytes, uint32_t len);
-uint32_t io_queued(struct actor *self, uint64_t io);	/* bytes accepted but not yet given to the kernel */
+uint32_t io_queued(struct actor *self, uint64_t io); /* bytes accepted but not yet given to the kernel */
 /* Closes after what is queued has been written (bounded by 5 s). No IO_CLOSED comes. */
 void io_close(struct actor *self, uint64_t io);
-void io_abort(struct actor *self, uint64_t io);		/* at once, by reset */
+void io_abort(struct actor *self, uint64_t io); /* at once, by reset */
 
 struct io_tls {
 	bool server;
-	const char *cert_file, *key_file;	/* server: needed; client: own certificate or NULL */
-	const char *ca_file;		/* verify the peer against it; NULL: don't */
-	bool require_peer_cert;		/* server side */
-	const char *server_name;	/* client side: SNI, and checked when verify_name */
+	const char *cert_file, *key_file; /* server: needed; client: own certificate or NULL */
+	const char *ca_file; /* verify the peer against it; NULL: don't */
+	bool require_peer_cert; /* server side */
+	const char *server_name; /* client side: SNI, and checked when verify_name */
 	bool verify_name;
-	const char *alpn;		/* e.g. "postgresql"; NULL: none. A server requires it only if the client offers any */
+	const char
+		*alpn; /* e.g. "postgresql"; NULL: none. A server requires it only if the client offers any */
 	uint32_t timeout_ms;
 };
 
@@ -64,21 +66,22 @@ enum status io_tls(struct actor *self, uint64_t io, const struct io_tls *spec, s
 /* ---- child processes --------------------------------------------------------------------------------------- */
 
 struct proc_start {
-	const char *const *argv;	/* argv[0] is the path; NULL-terminated */
-	const char *const *env;		/* NULL: inherited; else whole, NULL-terminated */
-	const char *cwd;		/* NULL: inherited */
-	int64_t uid, gid;		/* -1: unchanged. Supplementary groups are dropped when set */
-	const char *output_file;	/* stdout and stderr appended there; NULL: PROC_OUTPUT messages */
-	const char *input;		/* given on stdin; NULL: /dev/null */
-	bool die_with_node;		/* killed when the actor or node ends; else it lives on */
+	const char *const *argv; /* argv[0] is the path; NULL-terminated */
+	const char *const *env; /* NULL: inherited; else whole, NULL-terminated */
+	const char *cwd; /* NULL: inherited */
+	int64_t uid, gid; /* -1: unchanged. Supplementary groups are dropped when set */
+	const char *output_file; /* stdout and stderr appended there; NULL: PROC_OUTPUT messages */
+	const char *input; /* given on stdin; NULL: /dev/null */
+	bool die_with_node; /* killed when the actor or node ends; else it lives on */
 };
 
 /* Starts a child; PROC_EXITED{proc, code, signal} once. */
-enum status proc_start(struct actor *self, const struct proc_start *spec, uint64_t *proc, struct error *err) MUST_CHECK;
+enum status proc_start(
+	struct actor *self, const struct proc_start *spec, uint64_t *proc, struct error *err) MUST_CHECK;
 /* Watches a process that isn't our child (pidfd); PROC_EXITED{code -1}. E_NOT_FOUND when there is none. */
 enum status proc_adopt(struct actor *self, int32_t os_pid, uint64_t *proc) MUST_CHECK;
 enum status proc_signal(struct actor *self, uint64_t proc, int signal);
-int32_t proc_os_pid(struct actor *self, uint64_t proc);	/* 0 when gone */
+int32_t proc_os_pid(struct actor *self, uint64_t proc); /* 0 when gone */
 
 /* ---- foreign descriptors (libpq, curl) --------------------------------------------------------------------- */
 
@@ -87,7 +90,7 @@ enum fd_events { FD_READABLE = 1, FD_WRITABLE = 2 };
 /* Watches fd (not owned) for events, once: FD_READY{fd id, events}, then arm again. */
 enum status fd_watch(struct actor *self, int fd, uint8_t events, uint64_t *id) MUST_CHECK;
 void fd_arm(struct actor *self, uint64_t id, uint8_t events);
-void fd_unwatch(struct actor *self, uint64_t id);	/* call before the library closes the descriptor */
+void fd_unwatch(struct actor *self, uint64_t id); /* call before the library closes the descriptor */
 
 /* ---- work on helper threads -------------------------------------------------------------------------------- */
 
@@ -101,7 +104,7 @@ typedef enum status work_fn(const void *args, size_t size, struct writer *result
 struct work {
 	work_fn *fn;
 	const void *args;
-	size_t args_size;		/* at most 64 KiB; larger things by pointer, owned by the work */
+	size_t args_size; /* at most 64 KiB; larger things by pointer, owned by the work */
 	uint64_t lane;
 };
 

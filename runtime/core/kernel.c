@@ -18,10 +18,10 @@ static enum status on_spawn(struct actor *self, struct msg *m)
 {
 	struct kernel_spawn *k = kernel_spawn_of(m);
 	struct worker *w = self->worker;
-	struct spawn what = { .behaviour = (const struct behaviour *)(uintptr_t)k->behaviour,
+	struct spawn what = {.behaviour = (const struct behaviour *)(uintptr_t)k->behaviour,
 		.args = slice_data(&k->args),
 		.args_size = k->args.len,
-		.name = k->name[0] ? k->name : NULL };
+		.name = k->name[0] ? k->name : NULL};
 	struct pid pid;
 	enum status st = actor_create(w, NULL, k->parent, &what, &pid);
 	struct msg *out;
@@ -82,7 +82,7 @@ static enum status on_name(struct actor *self, struct msg *m)
 	struct kernel_name *k = kernel_name_of(m);
 
 	if (m->status == OK)
-		(void)!names_add(self->worker, k->name, k->pid, false);	/* a crossing is dealt with inside */
+		(void)!names_add(self->worker, k->name, k->pid, false); /* a crossing is dealt with inside */
 	else
 		names_remove(self->worker, k->name, k->pid, false);
 	return OK;
@@ -128,8 +128,8 @@ static void show_actor(struct table_writer *t, const struct actor *a)
 
 static enum status on_actors(struct actor *self, struct msg *m)
 {
-	static const char *const columns[] = { "pid", "name", "behaviour", "parent", "state", "mailbox", "handled",
-		"busy_us", "detail" };
+	static const char *const columns[] = {
+		"pid", "name", "behaviour", "parent", "state", "mailbox", "handled", "busy_us", "detail"};
 	struct worker *w = self->worker;
 	struct table_writer t;
 
@@ -143,7 +143,7 @@ static enum status on_actors(struct actor *self, struct msg *m)
 
 static enum status on_dead_letters(struct actor *self, struct msg *m)
 {
-	static const char *const columns[] = { "age_us", "message", "from", "to", "why" };
+	static const char *const columns[] = {"age_us", "message", "from", "to", "why"};
 	struct worker *w = self->worker;
 	uint64_t first = w->n_dead > DEAD_LETTERS_KEPT ? w->n_dead - DEAD_LETTERS_KEPT : 0;
 	struct table_writer t;
@@ -245,7 +245,8 @@ void trace_end(struct actor *a, struct msg *report)
 	M(asks, "multigres_runtime_asks_total", "asks sent", METRIC_COUNTER)                                 \
 	M(asks_failed, "multigres_runtime_asks_failed_total", "asks that got no answer", METRIC_COUNTER)     \
 	M(timers_fired, "multigres_runtime_timers_fired_total", "timers that came due", METRIC_COUNTER)      \
-	M(mailbox_full, "multigres_runtime_mailbox_full_total", "messages that met a full mailbox", METRIC_COUNTER) \
+	M(mailbox_full, "multigres_runtime_mailbox_full_total", "messages that met a full mailbox",          \
+		METRIC_COUNTER)                                                                              \
 	M(actors, "multigres_runtime_actors", "actors alive", METRIC_GAUGE)                                  \
 	M(live_messages, "multigres_runtime_live_messages", "messages in mailboxes or held", METRIC_GAUGE)
 
@@ -264,8 +265,8 @@ void core_metrics_declare(void)
 	done = true;
 #define METRIC_DECLARE(field, name, help, kind) ids.field = metric_declare(name, help, kind, NULL);
 	CORE_METRICS(METRIC_DECLARE)
-	ids.busy_us = metric_declare("multigres_runtime_busy_microseconds_total", "time spent in actors",
-		METRIC_COUNTER, NULL);
+	ids.busy_us = metric_declare(
+		"multigres_runtime_busy_microseconds_total", "time spent in actors", METRIC_COUNTER, NULL);
 }
 
 void core_metrics_store(struct worker *w)
@@ -276,19 +277,19 @@ void core_metrics_store(struct worker *w)
 }
 
 static const struct rule kernel_rules[] = {
-	{ STATE_ANY, KERNEL_SPAWN, on_spawn },
-	{ STATE_ANY, KERNEL_MONITOR, on_monitor },
-	{ STATE_ANY, KERNEL_DEMONITOR, on_demonitor },
-	{ STATE_ANY, KERNEL_NAME, on_name },
-	{ STATE_ANY, KERNEL_GROUP, on_group },
-	{ STATE_ANY, KERNEL_ACTORS, on_actors },
-	{ STATE_ANY, KERNEL_DEAD_LETTERS, on_dead_letters },
-	{ STATE_ANY, KERNEL_METRICS, on_metrics },
-	{ STATE_ANY, KERNEL_TRACE, on_trace },
+	{STATE_ANY, KERNEL_SPAWN, on_spawn},
+	{STATE_ANY, KERNEL_MONITOR, on_monitor},
+	{STATE_ANY, KERNEL_DEMONITOR, on_demonitor},
+	{STATE_ANY, KERNEL_NAME, on_name},
+	{STATE_ANY, KERNEL_GROUP, on_group},
+	{STATE_ANY, KERNEL_ACTORS, on_actors},
+	{STATE_ANY, KERNEL_DEAD_LETTERS, on_dead_letters},
+	{STATE_ANY, KERNEL_METRICS, on_metrics},
+	{STATE_ANY, KERNEL_TRACE, on_trace},
 };
 
-const struct behaviour kernel_behaviour = { .name = "kernel",
+const struct behaviour kernel_behaviour = {.name = "kernel",
 	.rules = kernel_rules,
 	.n_rules = ARRAY_LEN(kernel_rules),
 	.states = kernel_state_names,
-	.n_states = ARRAY_LEN(kernel_state_names) };
+	.n_states = ARRAY_LEN(kernel_state_names)};

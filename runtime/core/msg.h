@@ -19,21 +19,22 @@ struct actor;
 enum { MSG_SIZE_CLASSES = 8 };
 
 enum msg_bits {
-	MSG_CLASS_MASK = 7,	/* which slab the message came from */
-	MSG_IS_REQUEST = 8,	/* corr names the asker's ask; somebody owes an answer */
-	MSG_IS_REPLY = 16,	/* corr names the receiver's own ask */
-	MSG_TRACED = 32,	/* handling it is reported to the tracer */
+	MSG_CLASS_MASK = 7, /* which slab the message came from */
+	MSG_IS_REQUEST = 8, /* corr names the asker's ask; somebody owes an answer */
+	MSG_IS_REPLY = 16, /* corr names the receiver's own ask */
+	MSG_TRACED = 32, /* handling it is reported to the tracer */
 };
 
 struct msg {
-	struct msg *next;	/* of whatever queue holds it */
+	struct msg *next; /* of whatever queue holds it */
 	struct pid from, to;
 	uint64_t corr;
-	uint64_t deadline_us;	/* absolute, this node's monotonic clock; 0: none. Expired ones aren't handled */
+	uint64_t
+		deadline_us; /* absolute, this node's monotonic clock; 0: none. Expired ones aren't handled */
 	uint16_t tag;
-	uint8_t status;		/* enum status of a reply */
+	uint8_t status; /* enum status of a reply */
 	uint8_t bits;
-	uint32_t trace;		/* inherited by what is sent while it is handled; 0: none */
+	uint32_t trace; /* inherited by what is sent while it is handled; 0: none */
 	_Alignas(16) uint8_t body[];
 };
 

@@ -223,9 +223,10 @@ void names_release(struct worker *w)
 	struct name_entry *e, *next;
 	struct group_entry *g, *next_group;
 
-	HASH_ITER (hh, w->names, e, next)
-		name_free(w, e);
-	HASH_ITER (hh, w->groups, g, next_group) {
+	HASH_ITER(hh, w->names, e, next)
+	name_free(w, e);
+	HASH_ITER(hh, w->groups, g, next_group)
+	{
 		HASH_DEL(w->groups, g);
 		free(g->members);
 		free(g);

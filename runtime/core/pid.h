@@ -22,11 +22,11 @@ struct pid {
 	uint64_t node, local;
 };
 
-#define PID_NONE ((struct pid){ 0, 0 })
+#define PID_NONE ((struct pid){0, 0})
 
 static inline struct pid pid_make(uint64_t node, uint8_t worker, uint32_t slot, uint32_t generation)
 {
-	return (struct pid){ node, (uint64_t)worker << 56 | (uint64_t)slot << 32 | generation };
+	return (struct pid){node, (uint64_t)worker << 56 | (uint64_t)slot << 32 | generation};
 }
 
 static inline uint8_t pid_worker(struct pid p)

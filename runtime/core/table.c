@@ -27,7 +27,7 @@ void table_begin(struct table_writer *t, const char *const *columns, uint32_t n,
 {
 	msgpack_packer pk;
 
-	*t = (struct table_writer){ .n_columns = n };
+	*t = (struct table_writer){.n_columns = n};
 	writer_init(&t->out, max_bytes);
 	msgpack_packer_init(&pk, &t->out, table_write);
 	msgpack_pack_map(&pk, 2);
@@ -47,7 +47,7 @@ static bool cell(struct table_writer *t, msgpack_packer *pk)
 	bool first = t->cells++ % t->n_columns == 0;
 
 	if (first && t->out.max - t->out.len < ROW_LARGEST && t->out.max > ROW_LARGEST)
-		t->out.max = 0;			/* no room for another row: no cell fits from here on */
+		t->out.max = 0; /* no room for another row: no cell fits from here on */
 	if (t->out.max == 0)
 		return false;
 	msgpack_packer_init(pk, &t->out, table_write);

@@ -11,7 +11,7 @@
 
 void wheel_init(struct wheel *wh, uint64_t now_ms)
 {
-	*wh = (struct wheel){ .now_ms = now_ms };
+	*wh = (struct wheel){.now_ms = now_ms};
 }
 
 static void wheel_place(struct wheel *wh, struct due *d)
@@ -76,12 +76,13 @@ void wheel_advance(struct wheel *wh, uint64_t now_ms, due_fn *fire, void *arg)
 	uint64_t at_ms;
 
 	while (wheel_next(wh, &level, &slot, &at_ms) && at_ms <= now_ms) {
-		struct hlist batch = { 0 };
+		struct hlist batch = {0};
 		struct hnode *n;
 
 		if (at_ms > wh->now_ms)
 			wh->now_ms = at_ms;
-		while ((n = wh->slots[level][slot].first)) {	/* reversed, so that it comes out in order of adding */
+		while ((n = wh->slots[level][slot]
+				    .first)) { /* reversed, so that it comes out in order of adding */
 			hlist_remove(n);
 			hlist_push(&batch, n);
 		}
@@ -110,7 +111,7 @@ uint64_t idtab_add(struct idtab *t, void *object)
 		t->slots = realloc(t->slots, n * sizeof(*t->slots));
 		check(t->slots != NULL);
 		for (i = n; i-- > t->n;) {
-			t->slots[i] = (struct idtab_slot){ .generation = 1, .next_free = t->free };
+			t->slots[i] = (struct idtab_slot){.generation = 1, .next_free = t->free};
 			t->free = i + 1;
 		}
 		t->n = n;
@@ -143,5 +144,5 @@ void idtab_remove(struct idtab *t, uint64_t id)
 void idtab_release(struct idtab *t)
 {
 	free(t->slots);
-	*t = (struct idtab){ 0 };
+	*t = (struct idtab){0};
 }

@@ -13,9 +13,9 @@
 #include "runtime/core/codec.h"
 #include "runtime/core/internal.h"
 
-enum { TICKS_EVERY = 16 };	/* messages between looks at the clock inside a turn */
+enum { TICKS_EVERY = 16 }; /* messages between looks at the clock inside a turn */
 
-static const uint32_t body_sizes[MSG_SIZE_CLASSES] = { 64, 128, 192, 320, 576, 1088, 2112, 4160 };
+static const uint32_t body_sizes[MSG_SIZE_CLASSES] = {64, 128, 192, 320, 576, 1088, 2112, 4160};
 
 static uint8_t size_class(uint32_t size)
 {
@@ -133,12 +133,13 @@ void worker_dead_letter(struct worker *w, struct msg *m, enum status why)
 {
 	struct dead_letter *d = &w->dead[w->n_dead++ % DEAD_LETTERS_KEPT];
 
-	*d = (struct dead_letter){ .at_us = w->now_us, .from = m->from, .to = m->to, .tag = m->tag, .why = (uint8_t)why };
+	*d = (struct dead_letter){
+		.at_us = w->now_us, .from = m->from, .to = m->to, .tag = m->tag, .why = (uint8_t)why};
 	w->dead_by[why]++;
 	w->stats.dead_letters++;
 	if (m->bits & MSG_IS_REQUEST)
 		worker_settle(w, m, why);
-	if (m->tag == KERNEL_SPAWNED)		/* who asked for this child is gone */
+	if (m->tag == KERNEL_SPAWNED) /* who asked for this child is gone */
 		worker_exit(w, kernel_spawned_of(m)->pid, E_SHUTDOWN);
 	worker_msg_free(w, m);
 }
@@ -235,7 +236,7 @@ static struct msg *through_the_wire(struct worker *w, struct msg *m)
 	check(msg_decode(w, out.buf->data, out.len, w->now_us, &copy) == OK);
 	writer_release(&out);
 	copy->deadline_us = m->deadline_us;
-	m->bits &= (uint8_t)~MSG_IS_REQUEST;	/* the copy carries the obligation */
+	m->bits &= (uint8_t)~MSG_IS_REQUEST; /* the copy carries the obligation */
 	worker_msg_free(w, m);
 	return copy;
 }
@@ -307,7 +308,7 @@ static bool runtime_handles(struct worker *w, struct actor *a, struct msg *m)
 		actor_terminate(a, why);
 		return true;
 	}
-	if (m->tag == DOWN && !pid_is_local(w, m->from)) {	/* our half of the edge goes */
+	if (m->tag == DOWN && !pid_is_local(w, m->from)) { /* our half of the edge goes */
 		struct edge *e = down_edge(w, a, down_of(m));
 
 		if (e)
@@ -436,7 +437,7 @@ static unsigned turn(struct worker *w, struct actor *a, unsigned budget, uint64_
 static void actor_memory_free(struct actor *a)
 {
 	const struct dispatch *d = a->dispatch;
-	struct slab *slab = (struct slab *)(uintptr_t)&d->slab;	/* the table is constant, its slab isn't */
+	struct slab *slab = (struct slab *)(uintptr_t)&d->slab; /* the table is constant, its slab isn't */
 
 	slab_free(slab, a);
 }
@@ -545,7 +546,8 @@ struct worker *worker_new(const struct node_spec *spec, uint8_t index, struct dr
 	slab_init(&w->timer_slab, sizeof(struct timer_entry));
 	w->now_us = driver->ops->now_us(driver);
 	wheel_init(&w->wheel, w->now_us / 1000);
-	check(actor_create(w, NULL, PID_NONE, &(struct spawn){ .behaviour = &kernel_behaviour }, &kernel) == OK);
+	check(actor_create(w, NULL, PID_NONE, &(struct spawn){.behaviour = &kernel_behaviour}, &kernel) ==
+		OK);
 	check(pid_slot(kernel) == 0);
 	return w;
 }
@@ -644,9 +646,10 @@ void worker_flight_dump(const struct worker *w, int fd)
 
 		if (!f->at_us)
 			continue;
-		n = snprintf(line, sizeof(line), "%" PRIu64 " us  %u.%u <- %u.%u  %s  state %u status %u\n", f->at_us,
-			(unsigned)(f->to >> 56), (unsigned)(f->to >> 32 & 0xffffff), (unsigned)(f->from >> 56),
-			(unsigned)(f->from >> 32 & 0xffffff), catalog_name(f->tag), f->state, f->status);
+		n = snprintf(line, sizeof(line), "%" PRIu64 " us  %u.%u <- %u.%u  %s  state %u status %u\n",
+			f->at_us, (unsigned)(f->to >> 56), (unsigned)(f->to >> 32 & 0xffffff),
+			(unsigned)(f->from >> 56), (unsigned)(f->from >> 32 & 0xffffff), catalog_name(f->tag),
+			f->state, f->status);
 		if (n > 0 && write(fd, line, (size_t)n) < 0)
 			return;
 	}

@@ -13,9 +13,9 @@
 enum { TURN_MESSAGES = 64, TURN_US = 200, RUN_BUDGET_US = 1000 };
 
 struct node_spec {
-	uint64_t node;			/* node_make(id, incarnation) */
+	uint64_t node; /* node_make(id, incarnation) */
 	uint8_t n_workers;
-	void *context;			/* actor_node_context */
+	void *context; /* actor_node_context */
 };
 
 /* Gives a worker whose kernel actor runs at slot 0. The driver must outlive it. */
@@ -58,7 +58,7 @@ uint64_t worker_node(const struct worker *w);
 
 /* The actor and message being handled, for a watchdog on another thread (approximate, never dereferenced). */
 struct worker_watch {
-	volatile uint64_t since_us;	/* 0: idle */
+	volatile uint64_t since_us; /* 0: idle */
 	volatile uint64_t actor_local;
 	volatile uint16_t tag;
 	const char *volatile behaviour;
@@ -72,7 +72,8 @@ uint64_t worker_trace_hash(const struct worker *w);
 void worker_trace_hash_enable(struct worker *w);
 
 struct worker_stats {
-	uint64_t messages, sends, turns, spawned, exited, crashed, dead_letters, asks, asks_failed, timers_fired;
+	uint64_t messages, sends, turns, spawned, exited, crashed, dead_letters, asks, asks_failed,
+		timers_fired;
 	uint64_t actors, live_messages, mailbox_full, busy_ticks;
 };
 void worker_stats(const struct worker *w, struct worker_stats *out);

@@ -6,7 +6,8 @@
  *	          io_write   -> SSL_write -> out -> the socket's queue
  *
  * One recv gives at most one IO_BYTES: plaintext is shorter than its ciphertext, of which OpenSSL itself may have kept the
- * start of one record from the recv before; so PLAIN_ROOM always suffices. During the handshake reading needs no credit. The handshake runs on the worker.
+ * start of one record from the recv before; so PLAIN_ROOM always suffices. During the handshake reading needs no
+ * credit. The handshake runs on the worker.
  *
  * A failed handshake is told by IO_TLS_UP alone: the id is dead then, no IO_CLOSED follows.
  */
@@ -24,7 +25,7 @@ enum {
 	TLS_TIMEOUT_DEFAULT_MS = 10000,
 	TLS_OUT_MAX = IO_QUEUE_MAX,
 	TLS_WAITING_MAX = 64,
-	PLAIN_ROOM = READ_MAX
+	PLAIN_ROOM = READ_MAX + SSL3_RT_MAX_ENCRYPTED_LENGTH
 };
 
 struct tls {

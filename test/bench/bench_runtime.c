@@ -35,9 +35,9 @@ MSG_FOLDER_DEFINE(bench, BENCH_MESSAGES);
 #define BENCH_STATES(S) S(RUNNING)
 STATES(bench, BENCH_STATES);
 
-static uint64_t target_n;		/* operations to do */
+static uint64_t target_n; /* operations to do */
 static uint64_t result_ops;
-static double result_extra;		/* what isn't CPU time an operation */
+static double result_extra; /* what isn't CPU time an operation */
 static uint64_t cpu_at_start;
 static double result_cpu_ns;
 
@@ -62,14 +62,14 @@ static enum status finish(uint64_t ops)
 }
 
 #define BEHAVIOUR(var, text, state, table, start)                                                            \
-	static const struct behaviour var = { .name = text,                                                  \
+	static const struct behaviour var = {.name = text,                                                   \
 		.state_size = sizeof(state),                                                                 \
 		.rules = table,                                                                              \
 		.n_rules = ARRAY_LEN(table),                                                                 \
 		.states = bench_state_names,                                                                 \
 		.n_states = 1,                                                                               \
 		.init = start,                                                                               \
-		.mailbox_cap = 1u << 30 }
+		.mailbox_cap = 1u << 30}
 
 struct peer {
 	struct pid other;
@@ -89,7 +89,7 @@ static enum status sink_ping(struct actor *self, struct msg *m)
 {
 	struct peer *s = actor_state(self);
 
-	if (++s->n % (BATCH * 16) == 0 && ping_of(m)->n)	/* n: the sender wants to be told */
+	if (++s->n % (BATCH * 16) == 0 && ping_of(m)->n) /* n: the sender wants to be told */
 		send_plain(self, m->from, GO);
 	return OK;
 }
@@ -108,16 +108,15 @@ static enum status sink_go(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule sink_rules[] = { { STATE_ANY, PING, sink_ping },
-	{ STATE_ANY, QUESTION, sink_question },
-	{ STATE_ANY, GO, sink_go } };
+static const struct rule sink_rules[] = {
+	{STATE_ANY, PING, sink_ping}, {STATE_ANY, QUESTION, sink_question}, {STATE_ANY, GO, sink_go}};
 BEHAVIOUR(sink, "bench.sink", struct peer, sink_rules, NULL);
 
 static struct pid spawn_child(struct actor *self, const struct behaviour *b)
 {
 	struct pid pid = PID_NONE;
 
-	check(actor_spawn(self, &(struct spawn){ .behaviour = b, .quiet = true }, &pid) == OK);
+	check(actor_spawn(self, &(struct spawn){.behaviour = b, .quiet = true}, &pid) == OK);
 	return pid;
 }
 
@@ -130,7 +129,7 @@ static enum status flood_go(struct actor *self, struct msg *m)
 	(void)m;
 	for (int i = 2; i < BATCH; i++)
 		send_plain(self, f->other, PING);
-	send_plain(self, f->other, GO);		/* comes back when they have been handled */
+	send_plain(self, f->other, GO); /* comes back when they have been handled */
 	f->n += BATCH;
 	return f->n >= target_n ? finish(f->n) : OK;
 }
@@ -147,7 +146,7 @@ static enum status flood_init(struct actor *self, const void *args, size_t size)
 	return OK;
 }
 
-static const struct rule flood_rules[] = { { STATE_ANY, GO, flood_go } };
+static const struct rule flood_rules[] = {{STATE_ANY, GO, flood_go}};
 BEHAVIOUR(flood, "bench.flood", struct peer, flood_rules, flood_init);
 
 /* ---- ask and reply -------------------------------------------------------------------------------------------- */
@@ -183,7 +182,7 @@ static enum status ask_init(struct actor *self, const void *args, size_t size)
 	return OK;
 }
 
-static const struct rule ask_rules[] = { { STATE_ANY, PING, ask_reply } };
+static const struct rule ask_rules[] = {{STATE_ANY, PING, ask_reply}};
 BEHAVIOUR(asker, "bench.asker", struct peer, ask_rules, ask_init);
 
 /* ---- across workers, batched ----------------------------------------------------------------------------------- */
@@ -226,11 +225,12 @@ static enum status cross_init(struct actor *self, const void *args, size_t size)
 {
 	(void)args;
 	(void)size;
-	actor_spawn_on(self, 1, &(struct spawn){ .behaviour = &sink }, 1000);
+	actor_spawn_on(self, 1, &(struct spawn){.behaviour = &sink}, 1000);
 	return OK;
 }
 
-static const struct rule cross_rules[] = { { STATE_ANY, KERNEL_SPAWNED, cross_spawned }, { STATE_ANY, GO, cross_go } };
+static const struct rule cross_rules[] = {
+	{STATE_ANY, KERNEL_SPAWNED, cross_spawned}, {STATE_ANY, GO, cross_go}};
 BEHAVIOUR(cross, "bench.cross", struct peer, cross_rules, cross_init);
 
 /* ---- spawn, monitor, exit --------------------------------------------------------------------------------------- */
@@ -242,7 +242,7 @@ static enum status mortal_go(struct actor *self, struct msg *m)
 	return E_NORMAL;
 }
 
-static const struct rule mortal_rules[] = { { STATE_ANY, GO, mortal_go } };
+static const struct rule mortal_rules[] = {{STATE_ANY, GO, mortal_go}};
 BEHAVIOUR(mortal, "bench.mortal", struct peer, mortal_rules, NULL);
 
 static enum status life_on(struct actor *self)
@@ -272,7 +272,7 @@ static enum status life_init(struct actor *self, const void *args, size_t size)
 	return life_on(self);
 }
 
-static const struct rule life_rules[] = { { STATE_ANY, DOWN, life_down } };
+static const struct rule life_rules[] = {{STATE_ANY, DOWN, life_down}};
 BEHAVIOUR(life, "bench.life", struct peer, life_rules, life_init);
 
 /* ---- memory of an idle actor ------------------------------------------------------------------------------------ */
@@ -323,7 +323,7 @@ static enum status self_flood_init(struct actor *self, const void *args, size_t 
 	return OK;
 }
 
-static const struct rule self_flood_rules[] = { { STATE_ANY, GO, self_flood_go } };
+static const struct rule self_flood_rules[] = {{STATE_ANY, GO, self_flood_go}};
 BEHAVIOUR(self_flood, "bench.self_flood", struct peer, self_flood_rules, self_flood_init);
 
 static int compare_u32(const void *a, const void *b)
@@ -366,7 +366,7 @@ static enum status late_init(struct actor *self, const void *args, size_t size)
 	return OK;
 }
 
-static const struct rule late_rules[] = { { STATE_ANY, TIMER, late_timer } };
+static const struct rule late_rules[] = {{STATE_ANY, TIMER, late_timer}};
 BEHAVIOUR(late, "bench.late", struct late, late_rules, late_init);
 
 /* ---- restart by a supervisor --------------------------------------------------------------------------------------- */
@@ -383,16 +383,21 @@ static enum status fragile_ping(struct actor *self, struct msg *m)
 {
 	(void)self;
 	(void)m;
-	return E_KILLED;			/* abnormal for a permanent child, and not logged a thousand times */
+	return E_KILLED; /* abnormal for a permanent child, and not logged a thousand times */
 }
 
-static const struct rule fragile_rules[] = { { STATE_ANY, PING, fragile_ping } };
+static const struct rule fragile_rules[] = {{STATE_ANY, PING, fragile_ping}};
 BEHAVIOUR(fragile, "bench.fragile", struct peer, fragile_rules, fragile_init);
 
 enum { PERIOD_MS = 2, RESTARTS_A_PERIOD = 400 };
 
-static const struct child_spec fragile_children[] = { { .name = "bench.child", .behaviour = &fragile, .worker = WORKER_SAME } };
-static const struct sup_spec fragile_tree = { .strategy = ONE_FOR_ONE, .intensity = 1000, .period_ms = PERIOD_MS, .children = fragile_children, .n_children = 1 };
+static const struct child_spec fragile_children[] = {
+	{.name = "bench.child", .behaviour = &fragile, .worker = WORKER_SAME}};
+static const struct sup_spec fragile_tree = {.strategy = ONE_FOR_ONE,
+	.intensity = 1000,
+	.period_ms = PERIOD_MS,
+	.children = fragile_children,
+	.n_children = 1};
 
 static enum status boss_go(struct actor *self, struct msg *m)
 {
@@ -403,7 +408,7 @@ static enum status boss_go(struct actor *self, struct msg *m)
 	if (b->n++ >= target_n)
 		return finish(b->n - 1);
 	b->other = m->from;
-	if (b->n % RESTARTS_A_PERIOD == 0)	/* stay below the supervisor's intensity */
+	if (b->n % RESTARTS_A_PERIOD == 0) /* stay below the supervisor's intensity */
 		actor_timer(self, 1, 2 * PERIOD_MS);
 	else
 		send_plain(self, m->from, PING);
@@ -426,10 +431,14 @@ static enum status boss_init(struct actor *self, const void *args, size_t size)
 	(void)args;
 	(void)size;
 	return actor_spawn(self,
-		&(struct spawn){ .behaviour = &supervisor_behaviour, .args = &tree, .args_size = sizeof(tree), .quiet = true }, NULL);
+		&(struct spawn){.behaviour = &supervisor_behaviour,
+			.args = &tree,
+			.args_size = sizeof(tree),
+			.quiet = true},
+		NULL);
 }
 
-static const struct rule boss_rules[] = { { STATE_ANY, GO, boss_go }, { STATE_ANY, TIMER, boss_timer } };
+static const struct rule boss_rules[] = {{STATE_ANY, GO, boss_go}, {STATE_ANY, TIMER, boss_timer}};
 BEHAVIOUR(boss, "bench.boss", struct peer, boss_rules, boss_init);
 
 /* ---- durable records: 256 askers of 100 bytes each, as the Erlang program beside it ----------------------------------- */
@@ -472,7 +481,7 @@ static enum status storer_committed(struct actor *self, struct msg *m)
 	return OK;
 }
 
-static const struct rule storer_rules[] = { { STATE_ANY, STORE_COMMITTED, storer_committed } };
+static const struct rule storer_rules[] = {{STATE_ANY, STORE_COMMITTED, storer_committed}};
 BEHAVIOUR(storer, "bench.storer", struct peer, storer_rules, storer_init);
 
 /* Ticks each millisecond: a gap between two ticks is time the worker was blocked, or not given the core. */
@@ -491,12 +500,15 @@ static enum status storage_tick(struct actor *self, struct msg *m)
 
 static enum status storage_init(struct actor *self, const void *args, size_t size)
 {
-	struct store_args store = { backend };
+	struct store_args store = {backend};
 
 	(void)args;
 	(void)size;
 	check(actor_spawn(self,
-		      &(struct spawn){ .behaviour = &store_behaviour, .args = &store, .args_size = sizeof(store), .name = "store" },
+		      &(struct spawn){.behaviour = &store_behaviour,
+			      .args = &store,
+			      .args_size = sizeof(store),
+			      .name = "store"},
 		      NULL) == OK);
 	store_began_ns = clock_ns(CLOCK_MONOTONIC);
 	for (int i = 0; i < STORERS; i++)
@@ -505,7 +517,7 @@ static enum status storage_init(struct actor *self, const void *args, size_t siz
 	return OK;
 }
 
-static const struct rule storage_rules[] = { { STATE_ANY, GO, mortal_go }, { STATE_ANY, TIMER, storage_tick } };
+static const struct rule storage_rules[] = {{STATE_ANY, GO, mortal_go}, {STATE_ANY, TIMER, storage_tick}};
 BEHAVIOUR(storage, "bench.storage", struct late, storage_rules, storage_init);
 
 /* ---- running one ------------------------------------------------------------------------------------------------- */
@@ -514,13 +526,15 @@ static enum status boot(struct worker *w, void *arg, struct pid *root)
 {
 	const struct behaviour *b = arg;
 
-	return worker_spawn(w, &(struct spawn){ .behaviour = b, .name = "bench.boss" }, root);
+	return worker_spawn(w, &(struct spawn){.behaviour = b, .name = "bench.boss"}, root);
 }
 
 static void run(const struct behaviour *b, uint8_t workers, uint64_t n)
 {
-	struct drive_spec spec = { .node = node_make(1, 1), .n_workers = workers, .boot = boot,
-		.boot_arg = (void *)(uintptr_t)b };
+	struct drive_spec spec = {.node = node_make(1, 1),
+		.n_workers = workers,
+		.boot = boot,
+		.boot_arg = (void *)(uintptr_t)b};
 	struct drive *d = drive_new(&spec);
 	enum status why = OK;
 	struct error err;
@@ -537,8 +551,8 @@ static void run(const struct behaviour *b, uint8_t workers, uint64_t n)
 
 static void report(const char *name, double value, const char *unit, double target, bool at_least)
 {
-	printf("{\"name\": \"%s\", \"value\": %.1f, \"unit\": \"%s\", \"target\": %.0f, \"met\": %s}\n", name, value, unit,
-		target, (at_least ? value >= target : value <= target) ? "true" : "false");
+	printf("{\"name\": \"%s\", \"value\": %.1f, \"unit\": \"%s\", \"target\": %.0f, \"met\": %s}\n", name,
+		value, unit, target, (at_least ? value >= target : value <= target) ? "true" : "false");
 	fflush(stdout);
 }
 

@@ -363,7 +363,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	server.sin_family = AF_INET;
-	server.sin_port = htons((uint16_t)atoi(argv[2]));
+	server.sin_port = htons((uint16_t)strtoul(argv[2], NULL, 10));
 	if (inet_pton(AF_INET, argv[1], &server.sin_addr) != 1) {
 		fprintf(stderr, "idle_clients: not an IPv4 address: %s\n", argv[1]);
 		return 2;

@@ -16,8 +16,9 @@ CLIENTS, POOL = 200, 5
 class Client(threading.Thread):
     """Everything it asks for bears its own mark."""
 
-    def __init__(self, c, n):
+    def __init__(self, c, n, settings):
         super().__init__(daemon=True)
+        self.settings = settings
         self.c, self.n, self.r = c, n, random.Random(f"{ARGS.seed} {n}")
         self.wire, self.done, self.count, self.cancelled, self.codes, self.wrong = None, 0, 0, 0, {}, []
         self.wanted = self.kind = None  # wanted is set by a canceller before it cancels
@@ -32,7 +33,7 @@ class Client(threading.Thread):
             try:
                 if not self.wire:
                     w = Wire(HOST, self.c.port, 25)
-                    w.login(self.c.user, self.c.db, application_name=f"crossed-{self.n}")
+                    w.login(self.c.user, self.c.db, **self.settings)
                     self.wire = w
                     self.named = False
                 self.kind = self.r.choice(self.KINDS)
@@ -220,8 +221,8 @@ def killer(c, stopping, r):
             time.sleep(0.05 + r.random() * 0.1)
 
 
-def run(c, cancels, kills, seconds, n=CLIENTS):
-    clients = [Client(c, i) for i in range(n)]
+def run(c, cancels, kills, seconds, n=CLIENTS, settings=lambda i: {}):
+    clients = [Client(c, i, settings(i)) for i in range(n)]
     stopping, others, r = threading.Event(), [], random.Random(ARGS.seed)
     for x in clients:
         x.start()
@@ -261,6 +262,12 @@ def run(c, cancels, kills, seconds, n=CLIENTS):
 @case("many clients on a small pool: each sees its own", ARGS.seconds + 90)
 def quiet(c):
     codes = run(c, False, False, ARGS.seconds / 3)
+    expect(not codes, f"clients were told {codes} though nothing was done to them")
+
+
+@case("many clients, each with a name of its own: none starves", ARGS.seconds + 90)
+def named(c):
+    codes = run(c, False, False, ARGS.seconds / 3, 80, lambda i: {"application_name": f"app-{i}"})
     expect(not codes, f"clients were told {codes} though nothing was done to them")
 
 

@@ -62,7 +62,7 @@ __attribute__((unused)) static int world_env(const char *name, int otherwise)
 {
 	const char *text = getenv(name);
 
-	return text && text[0] ? atoi(text) : otherwise;
+	return text && text[0] ? (int)strtol(text, NULL, 10) : otherwise;
 }
 
 __attribute__((unused)) static uint64_t world_value(const void *args)

@@ -60,7 +60,7 @@ static enum status parse(struct config *c, struct option_rest *rest, struct erro
 	const char *b, const char *d)
 {
 	const char *const words[] = {a, b, d};
-	char copies[3][256], *argv[3];
+	static char copies[3][256], *argv[3]; /* rest points into them */
 	int n = 0;
 
 	memset(c, 0, sizeof(*c));
