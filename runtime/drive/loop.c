@@ -131,7 +131,8 @@ static void on_timer(uv_timer_t *t)
 {
 	struct loop *l = t->data;
 
-	l->timer_due_us = UINT64_MAX; /* nothing to do: worker_run looks at the clock */
+	l->timer_due_us = UINT64_MAX; /* worker_run looks at the clock */
+	uv_stop(&l->uv); /* uv_run runs timers before it polls: it must not block now that there is work */
 }
 
 /* Arms the uv timer for the core's next one; touches it only when that changed. */
@@ -157,6 +158,7 @@ static void on_tick(uv_timer_t *t)
 	uint64_t now = drive_now_us();
 	struct list due;
 
+	uv_stop(&l->uv); /* as in on_timer */
 	list_init(&due);
 	list_each(it, &l->deadlines)
 	{

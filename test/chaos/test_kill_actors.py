@@ -49,7 +49,7 @@ class Still:
         self.named.send(harness.parse("select 'named'", "s"), harness.SYNC)
         self.named.until()
         self.running = c.wire()
-        self.running.send(query("select pg_sleep(1.5), 'slept'"))
+        self.running.send(query("select pg_sleep(0.8), 'slept'"))
         time.sleep(0.1)
 
     def all(self):
@@ -277,7 +277,7 @@ def storm(c):
                 continue
             who = r.choice(found)
         try:
-            kill(c, who, r.choice(("killed", "crashed", "killed", "shutdown")))
+            kill(c, who, r.choice(("killed", "killed", "shutdown") if kind == "gate.session" else ("killed", "crashed", "shutdown")))
         except Fail as e:  # mgctl's own connection dies with admin
             if "admin" not in (who, kind) and "no node" in str(e):
                 raise

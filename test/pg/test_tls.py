@@ -206,7 +206,7 @@ def backend(_c):
     c.stop()
     bad = Cluster("tlspg-bad", attach=pg.conninfo(sslmode="verify-full", sslrootcert=S["other"]))
     try:
-        bad.start(40)
+        bad.start(6)
         bad.wire().cut()
         raise Fail("verify-full took another's certificate")
     except (Fail, Refused) as e:
