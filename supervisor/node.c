@@ -104,6 +104,18 @@ static void configure(struct node *n, const struct dev_settings *s)
 		.notify_fd = (int)s->child_fd};
 }
 
+/* A certificate that can't be used is better told now than to each client. */
+static enum status tls_check(const struct gate_config *g, struct error *err)
+{
+	struct io_tls spec = {.server = true,
+		.cert_file = g->tls_cert,
+		.key_file = g->tls_key,
+		.ca_file = g->tls_ca,
+		.require_peer_cert = g->tls_ca != NULL};
+
+	return g->tls_cert || g->tls_key ? drive_tls_check(&spec, err) : OK;
+}
+
 static enum status open_all(struct node *n, const struct dev_settings *s, struct error *err)
 {
 	enum status st;
@@ -118,7 +130,8 @@ static enum status open_all(struct node *n, const struct dev_settings *s, struct
 	if (st)
 		return st;
 	configure(n, s);
-	return tablet_config_check(&n->config.tablet, err);
+	st = tls_check(&n->config.gate, err);
+	return st ? st : tablet_config_check(&n->config.tablet, err);
 }
 
 static enum status start(struct node *n, const struct dev_settings *s, struct error *err)

@@ -139,7 +139,7 @@ static enum status on_closed(struct actor *self, struct msg *m)
 
 	(void)m;
 	s->io = 0;
-	if (s->leaving && s->outstanding > 0 && (state == WAITING || state == RUN))
+	if (s->leaving && session_owed(s) > 0 && (state == WAITING || state == RUN))
 		return OK;
 	return E_NORMAL;
 }

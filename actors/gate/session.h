@@ -84,6 +84,12 @@ struct session {
 	bool tls, admitted, ssl_asked, gss_asked;
 };
 
+/* Answers that will come by themselves: an open batch's comes only with its Sync. */
+static inline uint32_t session_owed(const struct session *s)
+{
+	return s->outstanding - (s->frames.in_batch && s->outstanding > 0);
+}
+
 static inline const char *identity_user(const struct identity *who)
 {
 	return who ? who->text : "";

@@ -202,6 +202,10 @@ enum status session_on_lost(struct actor *self, struct msg *m)
 	if (l->lease != s->lease)
 		return OK;
 	actor_count(self, gate_metrics.lost, 1);
+	if (!l->error.len) { /* Postgres has said why, and the client has read it */
+		s->lease = 0;
+		return E_NORMAL;
+	}
 	if (pgerror_read(slice_data(&l->error), l->error.len, &e))
 		e = (struct pgerror){.sqlstate = SQLSTATE_CONNECTION_FAILURE,
 			.message = "the connection to Postgres was lost"};

@@ -196,7 +196,7 @@ static enum status terminate(struct actor *self)
 {
 	struct session *s = actor_state(self);
 
-	if (s->outstanding == 0)
+	if (session_owed(s) == 0)
 		return E_NORMAL;
 	s->leaving = true;
 	slice_release(&s->input);
@@ -437,7 +437,7 @@ enum status session_on_rows(struct actor *self, struct msg *m)
 		on_lease_end(self);
 	else
 		stop_if_full(self);
-	if (s->leaving && s->outstanding == 0)
+	if (s->leaving && session_owed(s) == 0)
 		return E_NORMAL;
 	return ended || s->holding ? session_feed(self) : OK;
 }

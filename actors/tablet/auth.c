@@ -29,6 +29,9 @@ static void answer_entry(struct actor *self, struct msg *request, const struct a
 	actor_reply(self, request, &m);
 }
 
+/* A role that may not read pg_authid is tried again after this: the right may be granted any time. */
+enum { REFUSED_AGAIN_US = 2000000 };
+
 /* Without the right to read pg_authid only the role of --attach itself can be checked. */
 static void lookup_local(struct actor *self, struct tablet *t, struct msg *m)
 {
@@ -56,7 +59,7 @@ enum status tablet_on_lookup(struct actor *self, struct msg *m)
 		actor_reply_status(self, m, E_STATE, "%s", t->why[0] ? t->why : "Postgres is not connected");
 		return OK;
 	}
-	if (!t->info.verifiers) {
+	if (!t->info.verifiers && t->refused_us && actor_now_us(self) - t->refused_us < REFUSED_AGAIN_US) {
 		lookup_local(self, t, m);
 		return OK;
 	}
@@ -66,7 +69,8 @@ enum status tablet_on_lookup(struct actor *self, struct msg *m)
 	}
 	q = control_query_new(self, &out);
 	str_copy(q->sql, sizeof(q->sql),
-		"select rolcanlogin::int, rolpassword from pg_catalog.pg_authid where rolname = $1");
+		"select rolcanlogin::int, case when rolvaliduntil < now() then null else rolpassword end "
+		"from pg_catalog.pg_authid where rolname = $1");
 	str_copy(q->parameter, sizeof(q->parameter), auth_lookup_of(m)->user);
 	t->lookups[t->n_lookups].corr = actor_ask(self, t->control, &out, CONTROL_DEADLINE_MS + 1000);
 	t->lookups[t->n_lookups++].request = actor_keep(self, m);
@@ -96,12 +100,17 @@ enum status tablet_on_rows(struct actor *self, struct msg *m)
 	if (!request)
 		return OK;
 	if (rows->status == OK) {
+		if (!t->info.verifiers) { /* granted meanwhile */
+			t->info.verifiers = 1;
+			tablet_update(self, t);
+		}
 		entry.found = rows->rows == 1;
 		entry.can_login = strcmp(control_cell(rows, 0), "1") == 0;
 		str_copy(entry.verifier, sizeof(entry.verifier), control_cell(rows, 1));
 		answer_entry(self, request, &entry);
 	} else if (strcmp(rows->sqlstate, "42501") == 0) {
 		t->info.verifiers = 0;
+		t->refused_us = actor_now_us(self);
 		lookup_local(self, t, request);
 		tablet_update(self, t);
 	} else {

@@ -240,6 +240,8 @@ static enum status on_bytes_leased(struct actor *self, struct msg *m)
 	bool at_rest, lease_end;
 	enum status st;
 
+	if (!in->bytes.len)
+		return OK;
 	join_held(b, &in->bytes);
 	st = walk_frames(self, b, in->bytes.buf->data + in->bytes.off, in->bytes.len, &seen);
 	if (st != OK)
@@ -273,6 +275,8 @@ static enum status on_bytes_idle(struct actor *self, struct msg *m)
 	struct seen seen = {0};
 	enum status st;
 
+	if (!in->bytes.len)
+		return OK;
 	join_held(b, &in->bytes);
 	st = walk_frames(self, b, in->bytes.buf->data + in->bytes.off, in->bytes.len, &seen);
 	if (st == OK && seen.cut < in->bytes.len)
@@ -407,13 +411,15 @@ static void send_lease_lost(struct actor *self, struct backend *b, enum status w
 		e.sqlstate = SQLSTATE_ADMIN_SHUTDOWN;
 		e.message = "terminating connection due to administrator command";
 	}
-	writer_init(&w, ERROR_BYTES_MAX);
-	pgerror_put_error(&w, &e);
-	frame = writer_take(&w);
 	l->lease = b->lease;
 	l->sent = 1;
-	l->error = slice_sub(&frame, WIRE_HEADER, frame.len - WIRE_HEADER);
-	slice_release(&frame);
+	if ((why != E_CLOSED && why != E_IO) || b->frame_type != BE_ERROR || b->frame_left || b->header_len) {
+		writer_init(&w, ERROR_BYTES_MAX);
+		pgerror_put_error(&w, &e);
+		frame = writer_take(&w);
+		l->error = slice_sub(&frame, WIRE_HEADER, frame.len - WIRE_HEADER);
+		slice_release(&frame);
+	}
 	actor_send(self, b->session, &m);
 }
 

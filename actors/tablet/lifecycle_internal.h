@@ -31,6 +31,7 @@ struct tablet {
 	struct tablet_serving told;
 	struct lookup lookups[TABLET_LOOKUPS_MAX];
 	uint32_t n_lookups;
+	uint64_t refused_us; /* when reading verifiers was last refused; 0: never */
 };
 
 static inline bool tablet_is_own(const struct tablet *t)

@@ -81,7 +81,10 @@ enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
 	F(S, u8, flags, 0)                                                                                   \
 	F(S, u32, taken, 0) /* with ROWS_LEASE_END */                                                        \
 	F(S, bin, bytes, BYTES_MAX)
-/* The backend died under the lease. error: ErrorResponse body; sent: whether anything had reached Postgres. */
+/*
+ * The backend died under the lease. error: ErrorResponse body, empty when Postgres's own last words were passed on; sent:
+ * whether anything had reached Postgres.
+ */
 #define LEASE_LOST_FIELDS(F, S)                                                                              \
 	F(S, u64, lease, 0)                                                                                  \
 	F(S, u8, sent, 0)                                                                                    \

@@ -10,13 +10,13 @@
 
 struct table_writer {
 	struct writer out;
-	uint32_t n_columns, n_rows, rows_at, cells;
+	uint32_t n_columns, n_rows, rows_at, row_at, cells;
+	uint32_t left_out; /* rows that didn't fit */
+	bool full;
 };
 
-enum { TABLE_ROWS_MAX = 100000 };
-
 void table_begin(struct table_writer *t, const char *const *columns, uint32_t n, uint32_t max_bytes);
-/* A row is n_columns cells, in order (checked). Rows that don't fit into max_bytes are left out and counted. */
+/* A row is n_columns cells, in order (checked). The first that doesn't fit into max_bytes and all after it are left out. */
 void table_str(struct table_writer *t, const char *s);
 void table_u64(struct table_writer *t, uint64_t v);
 void table_i64(struct table_writer *t, int64_t v);

@@ -66,4 +66,7 @@ enum status drive_call(struct drive *d, const char *actor_name, uint16_t tag, co
 typedef void drive_post_fn(struct worker *w, void *arg);
 bool drive_post(struct drive *d, uint8_t worker, drive_post_fn *fn, void *arg);
 
+/* Whether a TLS spec's files can be read and fit each other: for saying so at start. Any thread. */
+enum status drive_tls_check(const struct io_tls *spec, struct error *err) MUST_CHECK;
+
 #endif

@@ -34,7 +34,7 @@ enum status drive_object_add(struct loop *l, struct object *o, enum object_kind 
 	i = t->free - 1;
 	t->free = t->slots[i].next_free;
 	t->slots[i].object = o;
-	o->kind = kind;
+	o->kind = (uint8_t)kind;
 	o->id = (uint64_t)t->slots[i].generation << 32 | i;
 	return OK;
 }

@@ -29,7 +29,7 @@ struct sock *sock_new(struct loop *l, int fd, enum socket_phase phase)
 	check(s != NULL);
 	s->loop = l;
 	s->fd = fd;
-	s->phase = phase;
+	s->phase = (uint8_t)phase;
 	s->blocked = phase == SOCKET_DIALING;
 	s->object.handle.drop = sock_drop;
 	list_init(&s->in_dirty);

@@ -120,7 +120,7 @@ static enum step child_prepare(struct child *c)
 
 static _Noreturn void child_main(struct child *c)
 {
-	struct failure f = {.step = child_prepare(c)};
+	struct failure f = {.step = (int)child_prepare(c)};
 
 	f.number = errno;
 	_exit(write(c->report, &f, sizeof(f)) == (ssize_t)sizeof(f) ? 126 : 127);

@@ -364,7 +364,10 @@ static bool tls_client_setup(struct tls *t, const struct io_tls *spec)
 	SSL_set_connect_state(t->ssl);
 	if (t->alpn.len && SSL_set_alpn_protos(t->ssl, t->alpn.wire, t->alpn.len))
 		return false;
-	if (name && !literal && SSL_set_tlsext_host_name(t->ssl, name) != 1) /* RFC 6066: no addresses */
+	/* SSL_set_tlsext_host_name, whose macro casts const away. No addresses: RFC 6066 */
+	if (name && !literal &&
+		SSL_ctrl(t->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+			(void *)(uintptr_t)name) != 1)
 		return false;
 	if (!spec->verify_name)
 		return true;

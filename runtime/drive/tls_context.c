@@ -145,18 +145,36 @@ static enum status spec_check(const struct io_tls *spec, struct error *err)
 	return OK;
 }
 
-enum status tls_context_get(struct loop *l, const struct io_tls *spec, SSL_CTX **out, struct error *err)
+/* What a spec asks for: the files' names and times, nothing loaded. */
+static enum status context_want(const struct io_tls *spec, struct tls_context *want, struct error *err)
 {
 	const char *files[FILES] = {spec->cert_file, spec->key_file, spec->ca_file};
-	struct tls_context want = {.server = spec->server, .require_peer_cert = spec->require_peer_cert}, *at;
 	enum status st = spec_check(spec, err);
+
+	*want = (struct tls_context){.server = spec->server, .require_peer_cert = spec->require_peer_cert};
+	for (uint32_t i = 0; i < FILES && st == OK; i++)
+		if (files[i] && !str_copy(want->files[i], PATH_BYTES, files[i]))
+			st = error_set(err, E_INVALID, "F0000", "file name is too long");
+	return st == OK ? files_stat(want, err) : st;
+}
+
+enum status drive_tls_check(const struct io_tls *spec, struct error *err)
+{
+	struct tls_context c;
+	enum status st = context_want(spec, &c, err);
+
+	if (st == OK)
+		st = context_init(&c, err);
+	SSL_CTX_free(c.ctx);
+	return st;
+}
+
+enum status tls_context_get(struct loop *l, const struct io_tls *spec, SSL_CTX **out, struct error *err)
+{
+	struct tls_context want, *at;
+	enum status st = context_want(spec, &want, err);
 	uint32_t i;
 
-	for (i = 0; i < FILES && st == OK; i++)
-		if (files[i] && !str_copy(want.files[i], PATH_BYTES, files[i]))
-			st = error_set(err, E_INVALID, "F0000", "file name is too long");
-	if (st == OK)
-		st = files_stat(&want, err);
 	if (st)
 		return st;
 	if (!l->tls_contexts) {

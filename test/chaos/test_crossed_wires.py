@@ -212,24 +212,24 @@ def canceller(clients, stopping, r):
         time.sleep(0.01)
 
 
-def killer(c, stopping, r):
-    """From a connection past the gate."""
+def killer(c, stopping, r, killed):
+    """From a connection past the gate; those at work rather than those that idle."""
     with c.direct() as db:
         while not stopping.is_set():
-            db.execute("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and "
-                       "pid <> pg_backend_pid() order by random() limit 1")
+            killed += db.execute("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and "
+                                 "pid <> pg_backend_pid() order by state = 'idle', random() limit 1").fetchall()
             time.sleep(0.05 + r.random() * 0.1)
 
 
 def run(c, cancels, kills, seconds, n=CLIENTS, settings=lambda i: {}):
     clients = [Client(c, i, settings(i)) for i in range(n)]
-    stopping, others, r = threading.Event(), [], random.Random(ARGS.seed)
+    stopping, others, killed, r = threading.Event(), [], [], random.Random(ARGS.seed)
     for x in clients:
         x.start()
     if cancels:
         others.append(threading.Thread(target=canceller, args=(clients, stopping, r), daemon=True))
     if kills:
-        others.append(threading.Thread(target=killer, args=(c, stopping, r), daemon=True))
+        others.append(threading.Thread(target=killer, args=(c, stopping, r, killed), daemon=True))
     for t in others:
         t.start()
     time.sleep(seconds)
@@ -251,8 +251,9 @@ def run(c, cancels, kills, seconds, n=CLIENTS, settings=lambda i: {}):
     for x in clients:
         for k, v in x.codes.items():
             codes[k] = codes.get(k, 0) + v
-    harness.note(f"{sum(x.done for x in clients)} done by {n} clients on {2 * POOL} backends, told {codes}")
+    harness.note(f"{sum(x.done for x in clients)} done by {n} clients on {POOL} backends, told {codes}, {len(killed)} backends killed")
     wrong = [w for x in clients for w in x.wrong]
+    expect(not kills or len(killed) > 5, f"only {len(killed)} backends were killed")
     expect(not wrong, lambda: f"{len(wrong)} wrong: {'; '.join(wrong[:4])}")
     expect(not [x for x in clients if x.is_alive()], "clients are stuck")
     c.pools_settled(20)

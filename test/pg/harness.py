@@ -140,7 +140,7 @@ def main(setup=None, teardown=None):
             failed += 1
             print(f"not ok {name} - {_line(e)}", flush=True)
             at = traceback.extract_tb(e.__traceback__)
-            for f in at[-3:]:
+            for f in at[-5:]:
                 print(f"    {os.path.basename(f.filename)}:{f.lineno} {f.line}")
             _tails()
         if os.environ.get("HARNESS_TIMES"):

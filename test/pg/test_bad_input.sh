@@ -27,7 +27,14 @@ foreign_directory_is_untouched() { [ "$(ls -A "$NEW_TMP/other")" = somebody_else
 check foreign_directory_is_untouched foreign_directory_is_untouched
 : >"$NEW_TMP/file"
 check data_is_a_file refuses 'directory' dev --data "$NEW_TMP/file"
-check unreachable_attach refuses 'connect|attach' dev --data "$NEW_TMP/attach" --attach "host=127.0.0.1 port=$(free_port) user=postgres"
+# A Postgres that can't be reached may come later: the node stays, and says why it doesn't serve.
+unreachable_attach() {
+	pick_ports GATE HTTP CONTROL
+	timeout 5 "$MULTIGRES" dev --data "$NEW_TMP/attach" --attach "host=127.0.0.1 port=$(free_port) user=postgres" \
+		--listen "127.0.0.1:$GATE" --http "127.0.0.1:$HTTP" --control "127.0.0.1:$CONTROL" 2>"$NEW_TMP/attach.log"
+	grep -q 'not serving yet: .*Connection refused' "$NEW_TMP/attach.log" || { cat "$NEW_TMP/attach.log"; return 1; }
+}
+check unreachable_attach_says_why unreachable_attach
 
 if start_cluster "$NEW_TMP/data"; then say "ok starts"; else say "not ok starts"; exit 1; fi
 taken_port() { refuses "$CLUSTER_PORT.*--listen|--listen.*$CLUSTER_PORT" dev --data "$NEW_TMP/b" --listen "127.0.0.1:$CLUSTER_PORT"; }
