@@ -9,6 +9,7 @@
 #include "runtime/core/supervise.h"
 #include "runtime/flow/messages.h"
 #include "runtime/store/messages.h"
+#include "topo/messages.h"
 #include "supervisor/admin.h"
 #include "supervisor/version.h"
 
@@ -391,6 +392,14 @@ static void verb_store(struct actor *self, struct job *job)
 	ask_named(self, job, "store", &m);
 }
 
+static void verb_topo(struct actor *self, struct job *job)
+{
+	struct msg *m;
+
+	topo_show_new(self, &m);
+	ask_named(self, job, "topo", &m);
+}
+
 static void verb_workflows(struct actor *self, struct job *job)
 {
 	char id[128];
@@ -546,6 +555,7 @@ static const struct verb verbs[] = {
 	{"pools", {verb_pools, step_merge}},
 	{"store", {verb_store, step_pass}},
 	{"workflows", {verb_workflows, step_pass}},
+	{"topo", {verb_topo, step_pass}},
 	{"ready", {verb_ready, ready_finish}},
 	{"stop", {verb_stop}},
 	{"version", {verb_version}},

@@ -196,6 +196,11 @@ static int run_pools(struct call *c)
 	return ask_and_show(c, "pools");
 }
 
+static int run_topo(struct call *c)
+{
+	return ask_and_show(c, "topo");
+}
+
 static int run_workflows(struct call *c)
 {
 	if (strcmp(c->words[0], "list") == 0 && c->n_words == 1)
@@ -378,6 +383,8 @@ static const struct verb verbs[] = {
 		run_store},
 	{"pools", "", "Groups of Postgres connections and who waits for them", 0, 0, OPTIONS(common),
 		run_pools},
+	{"topo", "", "What the topology knows: cells, databases, shards, tablets", 0, 0, OPTIONS(common),
+		run_topo},
 	{"stop", "", "Stop the node, and the Postgres it runs", 0, 0, OPTIONS(common), run_stop},
 	{"version", "", "The version of the node", 0, 0, OPTIONS(common), run_version},
 };

@@ -4,6 +4,8 @@
 #include "actors/gate/messages.h"
 #include "actors/tablet/messages.h"
 #include "runtime/flow/flow.h"
+#include "supervisor/registrar.h"
+#include "topo/embedded.h"
 
 enum {
 	TABLET_SHUTDOWN_MS = 30000, /* Postgres's own shutdown is in it */
@@ -54,12 +56,14 @@ void tree_build(struct tree *t, struct tree_config *config)
 			.args_size = sizeof(config->store),
 			.worker = WORKER_SAME},
 		{.name = "flow", .behaviour = &flow_behaviour, .worker = WORKER_SAME},
+		{.name = "topo", .behaviour = &topo_embedded_behaviour, .worker = WORKER_SAME},
 		{.name = "tablet",
 			.behaviour = &tablet_behaviour,
 			.args = &t->tablet,
 			.args_size = sizeof(t->tablet),
 			.shutdown_ms = TABLET_SHUTDOWN_MS,
 			.worker = WORKER_SAME},
+		{.name = "registrar", .behaviour = &registrar_behaviour, .worker = WORKER_SAME},
 		{.name = "pools",
 			.behaviour = &supervisor_behaviour,
 			.subtree = &t->pools_sup,
@@ -112,6 +116,7 @@ void tree_prepare(void)
 	catalog_add_admin();
 	catalog_add_store();
 	catalog_add_flow();
+	catalog_add_topo();
 	catalog_add_tablet();
 	catalog_add_gate();
 	tablet_setup();

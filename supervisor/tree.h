@@ -4,7 +4,9 @@
  *	root  one_for_one ─┬─ admin
  *	                   ├─ store      LMDB's actor
  *	                   ├─ flow       durable workflows, each its child
+ *	                   ├─ topo       the topology, embedded: in the store
  *	                   ├─ tablet     Postgres's keeper
+ *	                   ├─ registrar  writes what this node is into the topology
  *	                   ├─ pools      one_for_one: pool.0 .. pool.N, each on its worker; backends are their children
  *	                   ├─ gates      one_for_one: gate.0 .. gate.N, each on its worker; sessions are their children
  *	                   └─ ready      says when all of it serves
@@ -41,7 +43,7 @@ struct tree {
 	const struct gate_config *gate;
 	struct ready_state *ready;
 	char names[2][SUP_CHILDREN_MAX][16];
-	struct child_spec top[7], pools[SUP_CHILDREN_MAX], gates[SUP_CHILDREN_MAX];
+	struct child_spec top[9], pools[SUP_CHILDREN_MAX], gates[SUP_CHILDREN_MAX];
 	struct sup_spec root_sup, pools_sup, gates_sup;
 	const struct sup_spec *root_args;
 };

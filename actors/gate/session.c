@@ -32,7 +32,7 @@ static void session_exit(struct actor *self, enum status why)
 	struct session *s = actor_state(self);
 
 	session_last_words(self, why);
-	session_release(self);
+	session_release(self, why);
 	if (s->io)
 		io_close(self, s->io);
 	slice_release(&s->input);

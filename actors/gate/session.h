@@ -126,7 +126,8 @@ void session_input_add(struct session *s, struct slice *bytes); /* takes the sli
 void session_input_use(struct session *s, uint32_t n);
 void session_credit(struct actor *self);
 uint32_t session_cancel_pid(const struct actor *self); /* the pid in the client's BackendKeyData */
-void session_release(struct actor *self); /* lets go of pool and backend, in whatever state */
+void session_release(
+	struct actor *self, enum status why); /* lets go of pool and backend, in whatever state */
 
 /* session_fail.c: what the client is told when something can't be done. */
 /* Says FATAL and ends; gives the status to return from the handler. fmt-free: texts are given whole. */

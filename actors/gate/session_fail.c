@@ -191,6 +191,15 @@ enum status session_on_execute_failed(struct actor *self, struct msg *m)
 
 /* ---- leased, and the backend died ---------------------------------------------------------------------------- */
 
+static void say_unknown(struct pgerror *e)
+{
+	e->detail = e->message;
+	e->sqlstate = SQLSTATE_TRANSACTION_RESOLUTION_UNKNOWN;
+	e->message = "the connection to Postgres was lost while a change was being made: "
+		     "it is not known whether it was committed";
+	e->hint = "Look whether the change is there before making it again.";
+}
+
 enum status session_on_lost(struct actor *self, struct msg *m)
 {
 	struct session *s = actor_state(self);
@@ -209,13 +218,8 @@ enum status session_on_lost(struct actor *self, struct msg *m)
 	if (pgerror_read(slice_data(&l->error), l->error.len, &e))
 		e = (struct pgerror){.sqlstate = SQLSTATE_CONNECTION_FAILURE,
 			.message = "the connection to Postgres was lost"};
-	if (v.unknown) {
-		e.detail = e.message;
-		e.sqlstate = SQLSTATE_TRANSACTION_RESOLUTION_UNKNOWN;
-		e.message = "the connection to Postgres was lost while a change was being made: "
-			    "it is not known whether it was committed";
-		e.hint = "Look whether the change is there before making it again.";
-	}
+	if (v.unknown)
+		say_unknown(&e);
 	s->lease = 0; /* nothing to give back */
 	s->backend = PID_NONE;
 	return settle(self, &e, &v);
@@ -239,5 +243,7 @@ void session_last_words(struct actor *self, enum status why)
 		e.message = "terminating connection because its session failed";
 		e.detail = status_name(why);
 	}
+	if (s->outstanding > 0 && s->risk)
+		say_unknown(&e);
 	(void)session_fatal(self, &e);
 }

@@ -452,17 +452,29 @@ enum status session_on_rows(struct actor *self, struct msg *m)
 	(PIN_SET | PIN_SET_CONFIG | PIN_SEED | PIN_LOAD | PIN_DO | PIN_CALL | PIN_FUNCTION | PIN_UNKNOWN |   \
 		PIN_LARGE | PIN_FUNCTION_CALL | PIN_MIXED | PIN_REPLICATION | PIN_TEXT | PIN_PARAMETER)
 
-void session_release(struct actor *self)
+/* What runs when its client goes: to its end, if it has one that comes by itself; a killed session's is cancelled. */
+static enum release_how release_how(const struct session *s, enum status why)
+{
+	bool whole = s->outstanding > 0 && session_owed(s) == s->outstanding && !s->frames.remain &&
+		     !s->answers.copy_in;
+
+	if (s->outstanding == 0 && s->tx == 'I' && !(s->pins & SESSION_DIRTY))
+		return RELEASE_CLEAN;
+	if (!whole || (s->pins & PIN_REPLICATION))
+		return RELEASE_ABORT;
+	return why == E_NORMAL || why == E_CLOSED || why == E_IO ? RELEASE_DRAIN : RELEASE_CANCEL;
+}
+
+void session_release(struct actor *self, enum status why)
 {
 	struct session *s = actor_state(self);
-	bool clean = s->outstanding == 0 && s->tx == 'I' && !(s->pins & SESSION_DIRTY);
 	struct msg *m;
 	struct release *r;
 
 	if (actor_current(self) == RUN && s->lease) {
 		r = release_new(self, &m);
 		r->lease = s->lease;
-		r->how = clean ? RELEASE_CLEAN : RELEASE_ABORT;
+		r->how = (uint8_t)release_how(s, why);
 		actor_send(self, s->backend, &m);
 	}
 	if (pid_is_none(s->pool))

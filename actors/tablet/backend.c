@@ -300,6 +300,32 @@ static enum status on_bytes_resetting(struct actor *self, struct msg *m)
 	return OK;
 }
 
+/*
+ * The client has gone and its last request runs on. Its answer ends us; so does anything else that Postgres wants to
+ * tell a client, for then Postgres itself would notice that there is none, and stop.
+ */
+static enum status on_bytes_draining(struct actor *self, struct msg *m)
+{
+	(void)self;
+	(void)m;
+	return E_NORMAL;
+}
+
+static enum status drain(struct actor *self, bool cancel)
+{
+	struct backend *b = actor_state(self);
+
+	b->session = PID_NONE;
+	b->lease = 0;
+	if (cancel && !b->committing && backend_cancel_start(self) == OK)
+		b->cancels++;
+	actor_become(self, DRAINING);
+	if (b->owed)
+		io_credit(self, b->io, b->owed);
+	b->owed = 0;
+	return OK;
+}
+
 static enum status on_closed(struct actor *self, struct msg *m)
 {
 	struct io_closed *c = io_closed_of(m);
@@ -348,6 +374,8 @@ static enum status on_release(struct actor *self, struct msg *m)
 
 	if (r->lease != b->lease && r->lease != 0)
 		return OK;
+	if ((r->how == RELEASE_DRAIN || r->how == RELEASE_CANCEL) && b->outstanding > 0)
+		return drain(self, r->how == RELEASE_CANCEL);
 	if (r->how != RELEASE_CLEAN || b->outstanding > 0 || b->tx != 'I' || b->frame_left || b->header_len ||
 		b->held.len)
 		return E_NORMAL; /* Postgres rolls back when the connection closes */
@@ -477,6 +505,7 @@ static const struct rule backend_rules[] = {
 	{ON_LEASE, IO_DRAINED, on_drained},
 	{RESETTING, IO_BYTES, on_bytes_resetting},
 	{RESETTING, TIMER, on_reset_timeout},
+	{DRAINING, IO_BYTES, on_bytes_draining},
 	{STATE_ANY, DOWN, on_canceller_down},
 	/* late words of a session whose lease has ended */
 	{STATE_ANY, FLOW, backend_ignore},

@@ -3,6 +3,7 @@
  * and ends when Postgres closes or the pool tells it to.
  *
  *	CONNECTING -> [TLS_ASKED -> TLS_UP] -> LOGIN -> IDLE <-> ON_LEASE -> RESETTING -> IDLE
+ *	                                                           └─────> DRAINING -> end
  *
  * Worker-local to its pool, whose child it is. Invariant: it says BACKEND_IDLE only with nothing outstanding, no
  * transaction open, no cancel on its way, and its session's state known to be gone.

@@ -9,7 +9,8 @@
 
 enum { BACKEND_CANCELS_MAX = 4, BACKEND_SECRET_MAX = 256, TIMER_LOGIN = 1 };
 
-#define BACKEND_STATES(S) S(CONNECTING) S(TLS_ASKED) S(TLS_STARTING) S(LOGIN) S(IDLE) S(ON_LEASE) S(RESETTING)
+#define BACKEND_STATES(S)                                                                                    \
+	S(CONNECTING) S(TLS_ASKED) S(TLS_STARTING) S(LOGIN) S(IDLE) S(ON_LEASE) S(RESETTING) S(DRAINING)
 STATES(backend, BACKEND_STATES);
 
 /* Only while logging in; freed when done. */

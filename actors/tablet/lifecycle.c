@@ -324,6 +324,8 @@ static enum status on_ready(struct actor *self, struct msg *m)
 		actor_reply_status(self, m, E_CRASHED, "%s", t->why);
 	else if (t->proc && t->info.connected)
 		actor_reply_status(self, m, OK, NULL);
+	else if (!t->proc && !t->start_request && !t->tail_work)
+		actor_reply_status(self, m, E_STALE, "not started in this life of the tablet");
 	else
 		actor_reply_status(self, m, E_AGAIN, NULL);
 	return OK;

@@ -26,7 +26,7 @@ MSG_FOLDER_DEFINE(lifecycle, LIFECYCLE_MESSAGES);
 enum { ASK_MS = 10000, VERSION_TEXT_MAX = 200, OUTPUT_WAIT_MS = 300, KEY_OUTPUT = 1 };
 
 /* Which thing a step waits for. */
-enum waiting_for { NOTHING, VERSION, WORK, INSPECTION, INITDB, INITDB_TAIL, ANSWER, ROLES };
+enum waiting_for { NOTHING, VERSION, WORK, INSPECTION, INITDB, INITDB_TAIL, ANSWER, AGAIN, ROLES };
 
 struct local {
 	enum waiting_for waiting;
@@ -301,12 +301,12 @@ static void configure(struct actor *self)
 	run_work(self, WORK, work_configure, &p, sizeof(p));
 }
 
-static void ask_tablet(struct actor *self, struct msg **m)
+static void ask_tablet(struct actor *self, struct msg **m, enum waiting_for waiting)
 {
 	struct local *l = flow_local(self);
 	struct pid tablet = actor_whereis(self, "tablet");
 
-	l->waiting = ANSWER;
+	l->waiting = waiting;
 	if (pid_is_none(tablet)) {
 		msg_discard(self, *m);
 		flow_step_done(self, E_AGAIN, NULL);
@@ -315,14 +315,19 @@ static void ask_tablet(struct actor *self, struct msg **m)
 	l->corr = actor_ask(self, tablet, m, ASK_MS);
 }
 
-static void start(struct actor *self)
+static void ask_start(struct actor *self, enum waiting_for waiting)
 {
 	struct msg *m;
 	struct postgres_start *s = postgres_start_new(self, &m);
 	const struct slice *result = &flow_self(self)->result;
 
 	s->found = slice_sub(result, 0, result->len);
-	ask_tablet(self, &m);
+	ask_tablet(self, &m, waiting);
+}
+
+static void start(struct actor *self)
+{
+	ask_start(self, ANSWER);
 }
 
 static void wait_ready(struct actor *self)
@@ -330,7 +335,7 @@ static void wait_ready(struct actor *self)
 	struct msg *m;
 
 	postgres_ready_new(self, &m);
-	ask_tablet(self, &m);
+	ask_tablet(self, &m, ANSWER);
 }
 
 static void check_roles(struct actor *self)
@@ -341,8 +346,8 @@ static void check_roles(struct actor *self)
 	struct msg *m;
 
 	l->waiting = ROLES;
-	if (pid_is_none(control)) {
-		flow_step_done(self, E_AGAIN, NULL);
+	if (pid_is_none(control)) { /* a new life of the tablet: it starts, or adopts, Postgres again */
+		ask_start(self, AGAIN);
 		return;
 	}
 	q = control_query_new(self, &m);
@@ -435,11 +440,16 @@ static enum status on_done(struct actor *self, struct msg *m)
 {
 	struct local *l = flow_local(self);
 	struct done *d = done_of(m);
+	enum waiting_for waiting = l->waiting;
 
-	if (m->corr != l->corr || l->waiting != ANSWER)
+	if (m->corr != l->corr || (waiting != ANSWER && waiting != AGAIN))
 		return OK;
 	l->waiting = NOTHING;
-	if (d->status == E_CRASHED)
+	if (d->status == E_STALE)
+		ask_start(self, AGAIN);
+	else if (waiting == AGAIN && d->status == OK)
+		flow_step_done(self, E_AGAIN, NULL);
+	else if (d->status == E_CRASHED)
 		flow_step_fail(self, E_CRASHED, "%s", d->text);
 	else
 		flow_step_done(self, (enum status)d->status, "%s", d->text);
@@ -470,7 +480,7 @@ static enum status on_ask_failed(struct actor *self, struct msg *m)
 	struct local *l = flow_local(self);
 	enum status st = (enum status)ask_failed_of(m)->status;
 
-	if (m->corr != l->corr || (l->waiting != ANSWER && l->waiting != ROLES))
+	if (m->corr != l->corr || (l->waiting != ANSWER && l->waiting != AGAIN && l->waiting != ROLES))
 		return OK;
 	l->waiting = NOTHING;
 	flow_step_done(self, st == E_NOPROC ? E_AGAIN : st, NULL); /* the tablet is just being restarted */
@@ -483,7 +493,7 @@ static void abandon(struct actor *self)
 
 	if ((l->waiting == INITDB || l->waiting == VERSION) && l->proc)
 		(void)proc_signal(self, l->proc, SIGKILL);
-	if (l->waiting == ANSWER || l->waiting == ROLES)
+	if (l->waiting == ANSWER || l->waiting == AGAIN || l->waiting == ROLES)
 		actor_ask_cancel(self, l->corr);
 	l->waiting = NOTHING;
 	l->proc = l->work = l->corr = 0;

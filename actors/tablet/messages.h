@@ -36,7 +36,12 @@ enum rows_flags {
 	ROWS_PARTIAL = 4, /* ends inside a message: nothing of anybody else's may follow */
 };
 
-enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
+enum release_how {
+	RELEASE_CLEAN, /* nothing outstanding: reset and reuse */
+	RELEASE_ABORT, /* close: what is open can't be finished */
+	RELEASE_DRAIN, /* the client has gone: what runs goes on to its end, as Postgres has it; then close */
+	RELEASE_CANCEL, /* the same, but cancelled first, unless it may be committing */
+};
 
 /*
  * A session's login: who, where, with which startup settings (name NUL value NUL ..., client's order). keys: the
@@ -94,7 +99,7 @@ enum release_how { RELEASE_CLEAN, RELEASE_ABORT };
 	F(S, u64, lease, 0)                                                                                  \
 	F(S, u8, stop, 0)
 #define CANCEL_FIELDS(F, S) F(S, u64, lease, 0)
-/* The session is done with the lease. CLEAN: nothing outstanding, reset and reuse if possible; ABORT: close it. */
+/* The session is done with the lease; how: enum release_how. */
 #define RELEASE_FIELDS(F, S)                                                                                 \
 	F(S, u64, lease, 0)                                                                                  \
 	F(S, u8, how, 0)

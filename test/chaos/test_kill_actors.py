@@ -294,8 +294,7 @@ def storm(c):
     expect(not silent, f"{silent} clients were cut off without a word")
     expect_equal((c.node, c.postmaster()[0]), (node, postmaster), "node and postmaster")
     c.pools_settled()
-    names = {a["name"] for a in c.actors()}
-    expect(not set(NAMED) - names, f"not brought back: {set(NAMED) - names}")
+    wait_until(lambda: not set(NAMED) - {a["name"] for a in c.actors()}, 10, "everybody's return (back-off included)")
 
 
 @case("pgbench under kills loses clients at most, and its totals agree", 90)
