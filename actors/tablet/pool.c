@@ -52,6 +52,7 @@ struct member {
 
 struct waiter {
 	struct list link;
+	uint64_t number; /* in order of coming, over all groups */
 	struct msg *m; /* POOL_OPEN or EXECUTE, kept */
 };
 
@@ -75,7 +76,7 @@ struct pool {
 	struct member *members; /* by id */
 	struct group **by_id; /* id - 1 */
 	uint32_t n_groups, n_members, n_waiting;
-	uint64_t next_member;
+	uint64_t next_member, next_waiter;
 	struct slab waiters;
 	struct tablet_serving where;
 	uint32_t retry_ms;
@@ -104,6 +105,7 @@ void pool_metrics_declare(void)
 }
 
 static void serve_waiting(struct actor *self, struct group *g);
+static void member_free_for_work(struct actor *self, struct member *b);
 
 /* ---- waiting requests ---------------------------------------------------------------------------------------- */
 
@@ -113,6 +115,7 @@ static void waiter_add(struct actor *self, struct list *queue, struct msg *m)
 	struct waiter *w = slab_alloc(&p->waiters);
 
 	w->m = actor_keep(self, m);
+	w->number = ++p->next_waiter;
 	list_push_back(queue, &w->link);
 	p->n_waiting++;
 	actor_gauge(self, metric.waiting, 1);
@@ -524,43 +527,81 @@ static enum status on_ready(struct actor *self, struct msg *m)
 	actor_count(self, metric.opened, 1);
 	slice_release(&g->parameters);
 	g->parameters = slice_take(&r->parameters);
-	member_move(self, b, MEMBER_IDLE);
 	while ((n = list_first(&g->opening))) {
 		struct msg *open = waiter_take(self, LIST_ITEM(n, struct waiter, link));
 
 		answer_open(self, g, open);
 		actor_drop(self, open, OK);
 	}
-	serve_waiting(self, g);
+	member_free_for_work(self, b);
 	return OK;
 }
 
-/* A group whose requests wait while it has no backend at all, because others fill the total. */
-static struct group *starving_group(struct pool *p)
+static uint64_t first_waiting(const struct list *queue)
 {
-	if (p->n_members < p->config->total_size || !p->n_waiting)
+	struct list *n = list_first(queue);
+
+	return n ? LIST_ITEM(n, struct waiter, link)->number : UINT64_MAX;
+}
+
+/* When the group's oldest request came, in order of coming; UINT64_MAX: none waits. */
+static uint64_t waits_since(const struct group *g)
+{
+	uint64_t request = first_waiting(&g->waiting), login = first_waiting(&g->opening);
+
+	return request < login ? request : login;
+}
+
+/*
+ * The group that has waited longest of those without any backend, because others fill the total; NULL when there is
+ * none, or when `rather` has waited longer. Only groups without any: changing groups costs a login at Postgres.
+ */
+static struct group *starving_group(struct pool *p, const struct group *rather)
+{
+	uint64_t since = rather ? waits_since(rather) : UINT64_MAX;
+	struct group *found = NULL;
+
+	if (!p->n_waiting)
 		return NULL;
 	for (struct group *g = p->groups; g; g = g->hh.next)
-		if (g->n_members == 0 && (g->n_waiting || !list_empty(&g->opening)))
-			return g;
-	return NULL;
+		if (g->n_members == 0 && waits_since(g) < since) {
+			found = g;
+			since = waits_since(g);
+		}
+	return found;
+}
+
+/* A member has nothing to do: it serves its own group's next request, or makes place for a group that starves. */
+static void member_free_for_work(struct actor *self, struct member *b)
+{
+	struct pool *p = actor_state(self);
+	struct group *g = b->group, *starving = NULL;
+
+	if (unlikely(p->n_members >= p->config->total_size))
+		starving = starving_group(p, g);
+	member_move(self, b, MEMBER_IDLE);
+	if (starving) {
+		close_backend(self, b);
+		grow(self, starving);
+	} else if (g->n_waiting) {
+		serve_waiting(self, g);
+	}
+}
+
+/* A member is gone: its place goes to who has waited longest. */
+static void place_free(struct actor *self, struct group *g)
+{
+	struct group *starving = starving_group(actor_state(self), g);
+
+	grow(self, starving ? starving : g);
 }
 
 static enum status on_idle(struct actor *self, struct msg *m)
 {
-	struct pool *p = actor_state(self);
-	struct member *b = member_find(p, backend_idle_of(m)->member);
-	struct group *starving = starving_group(p);
+	struct member *b = member_find(actor_state(self), backend_idle_of(m)->member);
 
-	if (!b)
-		return OK;
-	member_move(self, b, MEMBER_IDLE);
-	if (starving && starving != b->group) {
-		close_backend(self, b);
-		grow(self, starving);
-	} else if (b->group->n_waiting) {
-		serve_waiting(self, b->group);
-	}
+	if (b)
+		member_free_for_work(self, b);
 	return OK;
 }
 
@@ -607,6 +648,7 @@ static enum status on_failed(struct actor *self, struct msg *m)
 			g->n_waiting = 0;
 		}
 		g->has_keys = false;
+		place_free(self, g);
 		return OK;
 	}
 	retry_later(self);
@@ -628,7 +670,7 @@ static enum status on_down(struct actor *self, struct msg *m)
 		if (was_opening)
 			retry_later(self);
 		else
-			grow(self, g);
+			place_free(self, g);
 		break;
 	}
 	return OK;
