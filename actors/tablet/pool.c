@@ -296,7 +296,7 @@ static void open_backend(struct actor *self, struct group *g)
 		.address = p->where.address,
 		.tls = p->where.tls,
 		.startup = &g->startup,
-		.keys = g->has_keys ? g->keys : NULL,
+		.keys = g->has_keys && !own_password ? g->keys : NULL, /* its verifier may be our own */
 		.password = own_password ? p->config->password : NULL,
 		.user = g->user,
 		.connect_timeout_ms = p->config->connect_timeout_ms};

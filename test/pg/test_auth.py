@@ -193,6 +193,19 @@ def attach_lesser(_c):
     c.stop()
 
 
+@case("the role of --attach logs in by SCRAM with its password, also when it can't read verifiers", 90)
+def attach_own_role(_c):
+    pg = Postgres("own-role", password_encryption="scram-sha-256",
+                  hba="local all all trust\nhost all postgres all trust\nhost all all all scram-sha-256\n")
+    with pg.connect() as db:
+        db.execute("create role gate login password 'sec'")
+    c = Cluster("own-role-gate", auth="scram", attach=pg.conninfo(user="gate", password="sec")).start()
+    with login(c, "gate", "sec") as w:
+        expect_equal(w.ask("select current_user"), [("gate",)], "the role of the backend")
+    refused(c, "gate", "wrong")
+    c.stop()
+
+
 @case("SCRAM with --attach passes the client's own keys to a Postgres that asks for them", 90)
 def attach_scram(_c):
     pg = Postgres("keys", password_encryption="scram-sha-256",
