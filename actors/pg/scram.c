@@ -7,31 +7,14 @@
 #include "actors/pg/scram.h"
 
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "actors/pg/pgerror.h"
 #include "runtime/base/bytes.h"
 #include "runtime/base/check.h"
-
-/*
- * libcrypto's prototypes, as in openssl/evp.h and openssl/hmac.h of 3.0, which can't be included: they name parameters
- * `rand`, a word banned.h poisons. The linker resolves them; test_pg_scram holds them to RFC 7677's vectors.
- */
-EVP_MD_CTX *EVP_MD_CTX_new(void);
-void EVP_MD_CTX_free(EVP_MD_CTX *ctx);
-const EVP_MD *EVP_md5(void);
-const EVP_MD *EVP_sha256(void);
-int EVP_DigestInit_ex(EVP_MD_CTX *ctx, const EVP_MD *type, ENGINE *impl);
-int EVP_DigestUpdate(EVP_MD_CTX *ctx, const void *d, size_t cnt);
-int EVP_DigestFinal_ex(EVP_MD_CTX *ctx, unsigned char *md, unsigned int *s);
-int EVP_Digest(const void *data, size_t count, unsigned char *md, unsigned int *size, const EVP_MD *type,
-	ENGINE *impl);
-int EVP_EncodeBlock(unsigned char *t, const unsigned char *f, int n);
-int PKCS5_PBKDF2_HMAC(const char *pass, int passlen, const unsigned char *salt, int saltlen, int iter,
-	const EVP_MD *digest, int keylen, unsigned char *out);
-unsigned char *HMAC(const EVP_MD *evp_md, const void *key, int key_len, const unsigned char *data,
-	size_t data_len, unsigned char *md, unsigned int *md_len);
 
 #define GS2_BOUND "p=tls-server-end-point,,"
 
