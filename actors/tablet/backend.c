@@ -34,6 +34,10 @@ static void go_idle(struct actor *self)
 
 	b->session = PID_NONE;
 	b->pinned = b->committing = false;
+	b->stopped = b->full = false; /* that was between us and the last client */
+	if (b->owed)
+		io_credit(self, b->io, b->owed);
+	b->owed = 0;
 	actor_become(self, IDLE);
 	if (b->cancels == 0)
 		tell_pool_idle(self); /* else when the last canceller has ended */

@@ -69,6 +69,24 @@ def waiting(_c):
     c.stop()
 
 
+@case("a backend whose last client was slow to read serves the next one", 60)
+def slow_then_quick(_c):
+    c = Cluster("slow", workers=1, pool=1).start()
+    quick = c.wire()
+    for kb in range(100, 2600, 50):  # some end while the client is full
+        with Wire(HOST, c.port, 10, buffer=4096) as slow:
+            slow.login(c.user, c.db)
+            slow.send(query(f"select repeat('x', 1000) from generate_series(1, {kb})"))
+            time.sleep(0.05)
+            slow.until("Z")
+        try:
+            expect_equal(quick.ask("select 1"), [("1",)], "the next client's answer")
+        except Exception as e:
+            raise Fail(f"after a slow result of {kb} kB: {e}")
+    quick.cut()
+    c.stop()
+
+
 @case("a login waits for a full pool too, and goes on when there is room", 60)
 def login(_c):
     c = Cluster("logins", "--wait-timeout", "5s", workers=1, pool=1).start()
